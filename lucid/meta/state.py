@@ -1,0 +1,181 @@
+"""What the fold reads and writes: the rows of a filespace's state, and the protocol of whoever keeps them.
+
+Two keepers exist: `memory.MemoryState` (plain dictionaries: the model in tests) and `replica.Replica`
+(SQLCipher tables). The fold is written against the protocol only and is the same code for committed
+entries and for own pending ops.
+
+Rows are values: a keeper never changes a row it was given, and a caller replaces rows whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from lucid.format.ops import Change, SegmentRow
+
+__all__ = [
+    "ROOT_INO",
+    "DentryRow",
+    "Extent",
+    "GenerationRow",
+    "InodeRow",
+    "MemberRow",
+    "SessionRow",
+    "State",
+    "VersionRow",
+]
+
+ROOT_INO = 1
+
+
+class InodeRow(NamedTuple):
+    """One inode. Without names (nlink 0) it stays in the state: versions, and late ops, may need it."""
+
+    ino: int
+    mode: int  # type and permission bits
+    uid: int
+    gid: int
+    rdev: int
+    nlink: int  # names of a file; 1 for a directory that has its name, 0 for one that was removed
+    size: int
+    version: int  # id of the op that wrote the newest content; 0 for what has no content
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    data_bytes: int  # plaintext bytes in data blocks: st_blocks
+    target: bytes  # symlink target
+    last_parent: int  # where the inode's newest name is, or was when it lost the last one
+    last_name: bytes
+
+
+class DentryRow(NamedTuple):
+    parent: int
+    name: bytes
+    id: int  # the op that put the name here: the readdir cookie
+    ino: int
+
+
+class VersionRow(NamedTuple):
+    """One content of one file. `stamp` orders versions of a state: sequence << 14 | index in the
+    entry once committed, 1 << 62 | local position while pending."""
+
+    id: int
+    ino: int
+    stamp: int
+    base: int
+    size: int
+    mtime_ns: int
+
+
+class Extent(NamedTuple):
+    """A run of a file's blocks in one segment, as in FORMAT.md section 8 (a change), in one map."""
+
+    first: int
+    count: int
+    kind: int
+    segment: bytes
+    ordinal: int
+    offset: int
+    flags: int
+    last_len: int
+    last_valid: int
+    lengths: tuple[int, ...] | None
+
+
+class MemberRow(NamedTuple):
+    id: bytes
+    label: bytes
+    sign_key: bytes
+    box_key: bytes
+    role: int
+
+
+class SessionRow(NamedTuple):
+    number: int
+    member: bytes
+    nonce: bytes  # the 16 random bytes of its session op
+    device_label: bytes
+    last_sequence: int  # of its newest valid entry; 0 for none
+    last_hash: bytes
+
+
+class GenerationRow(NamedTuple):
+    id: bytes
+    number: int
+    key_hash: bytes
+
+
+class State(Protocol):
+    """The keeper of the rows, positioned at the op that is folded now.
+
+    `touch_directory` and `count` commute with themselves on purpose: two machines that make files in
+    one directory do not touch each other's rows by it.
+    """
+
+    stamp: int
+    """Order of the op that is folded now (see VersionRow)."""
+
+    def inode(self, ino: int) -> InodeRow | None: ...
+    def put_inode(self, row: InodeRow) -> None: ...
+    def dentry(self, parent: int, name: bytes) -> DentryRow | None: ...
+    def put_dentry(self, row: DentryRow) -> None: ...
+    def remove_dentry(self, parent: int, name: bytes) -> None: ...
+    def has_children(self, parent: int) -> bool: ...
+    def names(self, ino: int) -> Sequence[DentryRow]:
+        """Every name of an inode, in the order of their ids."""
+        ...
+
+    def touch_directory(self, ino: int, time_ns: int, subdirectories: int = 0) -> None:
+        """mtime and ctime become at least `time_ns`; `subdirectories` is added to its count."""
+        ...
+
+    def count(self, inodes: int, data_bytes: int) -> None:
+        """Add to the filespace's totals (statfs)."""
+        ...
+
+    def xattr(self, ino: int, name: bytes) -> bytes | None: ...
+    def xattrs(self, ino: int) -> Sequence[tuple[bytes, bytes]]: ...
+    def put_xattr(self, ino: int, name: bytes, value: bytes | None) -> None: ...
+
+    def version(self, version: int) -> VersionRow | None: ...
+    def add_version(self, row: VersionRow) -> None: ...
+    def extents(self, ino: int, first: int, end: int) -> Sequence[Extent]:
+        """Extents of the newest map that have a block in [first, end), ascending, whole."""
+        ...
+
+    def extents_at(self, ino: int, version: int) -> Sequence[Extent]:
+        """The whole map of an older version, ascending."""
+        ...
+
+    def end_extent(self, ino: int, extent: Extent, version: int) -> None:
+        """`extent` is no part of the newest map from `version` on."""
+        ...
+
+    def add_extent(self, ino: int, extent: Extent, version: int) -> None: ...
+
+    def staged(self, target: int) -> Sequence[Change]: ...
+    def add_staged(self, target: int, changes: Iterable[Change]) -> None: ...
+    def drop_staged(self, target: int) -> None: ...
+
+    def segment(self, segment: bytes) -> SegmentRow | None: ...
+    def add_segment(self, row: SegmentRow) -> None: ...
+
+    def member(self, member: bytes) -> MemberRow | None: ...
+    def put_member(self, row: MemberRow) -> None: ...
+    def session(self, number: int) -> SessionRow | None: ...
+    def put_session(self, row: SessionRow) -> None: ...
+    def next_session(self) -> int:
+        """One more than the highest session number."""
+        ...
+
+    def generation(self) -> GenerationRow | None:
+        """The newest generation."""
+        ...
+
+    def put_generation(self, row: GenerationRow) -> None: ...
+    def get_value(self, name: str) -> bytes | None:
+        """A named value of the state: rules, filespace name, superblock hash."""
+        ...
+
+    def put_value(self, name: str, value: bytes) -> None: ...
