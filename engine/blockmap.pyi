@@ -1,0 +1,65 @@
+"""The extents of one version of one file, as sorted C arrays.  Immutable; any thread may read."""
+
+from collections.abc import Iterator
+from typing import Final, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cachemap import CacheMap
+
+KIND_DATA: Final[int]
+KIND_HOLE: Final[int]
+KIND_LOST: Final[int]
+FLAG_COMPRESSED: Final[int]
+
+#: first block, count, kind, slot, first ordinal, offset in the segment, stored length
+Run: TypeAlias = tuple[int, int, int, int, int, int, int]
+#: kind, slot, ordinal, offset in the segment, stored length, plaintext length, valid length, flags
+Place: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+
+@final
+class BlockMap:
+    """Where each block of one file version lies.
+
+    The columns are one row an extent, sorted by first_block, without overlap; what no extent names
+    is a gap and reads as zeros.  Each data extent holds a reference on its slot until this object
+    goes.  `lengths` (flat) and `lengths_index` (first entry of the extent's lengths, or -1) are
+    given only when some extent's blocks are not all full.  Raises ValueError for impossible rows.
+    """
+
+    def __init__(
+        self,
+        cachemap: CacheMap,
+        block_size: int,
+        size: int,
+        first_block: NDArray[np.int64],
+        count: NDArray[np.int64],
+        kind: NDArray[np.uint8],
+        slot: NDArray[np.int32],
+        ordinal: NDArray[np.int64],
+        offset: NDArray[np.int64],
+        flags: NDArray[np.uint32],
+        last_len: NDArray[np.uint32],
+        last_valid: NDArray[np.uint32],
+        lengths: NDArray[np.uint32] | None = None,
+        lengths_index: NDArray[np.int64] | None = None,
+    ) -> None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def block_size(self) -> int: ...
+    def locate(self, block: int) -> Place | None:
+        """Where this block lies; None in a gap or beyond the last extent."""
+
+    def segments(self, start: int, end: int) -> list[Run]:
+        """The extents that meet blocks [start, end), each cut to that range."""
+
+    def needs(self, offset: int, length: int) -> list[tuple[int, int, int]]:
+        """(slot, offset in the segment, stored length) of the sealed bytes under a byte range.
+
+        Neighbouring blocks come as one run.  Cut to the file's size; holes and gaps need nothing.
+        """
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Run]: ...
