@@ -1,0 +1,212 @@
+"""What a Filespace offers to a mount and to the command line: the values and the protocol.
+
+The mount is written against this protocol only. Every method is safe from many threads, blocks at most
+for a bounded time, and raises LucidError with the errno to answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+__all__ = [
+    "Attributes",
+    "DirectoryEntry",
+    "FileHandle",
+    "Invalidation",
+    "Progress",
+    "Status",
+    "Surface",
+    "Totals",
+]
+
+
+class Attributes(NamedTuple):
+    """stat(2) of an inode, as stored (the mount decides whose uid is shown)."""
+
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int
+    blocks: int  # 512-byte units of real data
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class DirectoryEntry(NamedTuple):
+    cookie: int  # of this entry: ask for what comes after it
+    name: bytes
+    attributes: Attributes
+
+
+class Totals(NamedTuple):
+    inodes: int
+    data_bytes: int
+
+
+class Invalidation(NamedTuple):
+    """Something that another machine changed, or that a rebase moved, and that a kernel may hold.
+
+    name is None: the inode's attributes and pages. Else: the dentry (ino is the directory).
+    """
+
+    ino: int
+    name: bytes | None
+
+
+class FileHandle(Protocol):
+    """One open file. Opaque to the mount."""
+
+    @property
+    def ino(self) -> int: ...
+
+
+class Progress(NamedTuple):
+    """How far uploads and commits are."""
+
+    pending_ops: int
+    staged_bytes: int  # sealed here, not in the store yet
+    uploaded_bytes: int  # since the filespace was opened
+    waiting_since: float | None  # monotonic seconds since when nothing moved; None while it moves
+    problem: str  # one sentence, empty when all is well
+
+
+class Status(NamedTuple):
+    """What `lucid status` shows; every field is plain JSON data."""
+
+    name: str
+    filespace: str
+    store: str
+    state_directory: str
+    member: str
+    device: str
+    session: int
+    read_only: bool
+    online: bool
+    problem: str
+    head: int
+    head_hash: str
+    newest_entry_age_s: float | None
+    void_entries: int
+    pending_ops: int
+    staged_bytes: int
+    staged_files: int
+    failed: tuple[str, ...]
+    inodes: int
+    data_bytes: int
+    cache_bytes: int
+    cache_limit: int
+    cache_hits: int
+    cache_misses: int
+    requests: dict[str, int]
+    bytes_fetched: int
+    bytes_sent: int
+    memory_bytes: int
+    freshness: str  # "proven" or a sentence that says why not
+    locks: str  # "local" until locks cross machines
+
+
+class Surface(Protocol):
+    """A whole file system, by inode number. Names are bytes. The root is inode 1."""
+
+    read_only: bool
+    block_size: int
+
+    # names
+    def lookup(self, parent: int, name: bytes) -> Attributes: ...
+    def attributes(self, ino: int) -> Attributes: ...
+    def set_attributes(
+        self,
+        ino: int,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+        size: int | None = None,
+        handle: FileHandle | None = None,
+    ) -> Attributes: ...
+    def readdir(self, ino: int, after: int, limit: int) -> Sequence[DirectoryEntry]:
+        """Entries with a cookie above `after`, ascending; '.' and '..' are the mount's affair."""
+        ...
+
+    def parent(self, ino: int) -> int: ...
+    def mkdir(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Attributes: ...
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, uid: int, gid: int
+    ) -> Attributes: ...
+    def symlink(
+        self, parent: int, name: bytes, target: bytes, uid: int, gid: int
+    ) -> Attributes: ...
+    def readlink(self, ino: int) -> bytes: ...
+    def link(self, ino: int, parent: int, name: bytes) -> Attributes: ...
+    def unlink(self, parent: int, name: bytes) -> None: ...
+    def rmdir(self, parent: int, name: bytes) -> None: ...
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes) -> None: ...
+
+    # files
+    def create(
+        self, parent: int, name: bytes, mode: int, uid: int, gid: int, flags: int
+    ) -> tuple[FileHandle, Attributes]: ...
+    def open(self, ino: int, flags: int) -> FileHandle:
+        """flags as open(2): access mode, O_APPEND, O_TRUNC count."""
+        ...
+
+    def read(self, handle: FileHandle, offset: int, length: int) -> bytes | memoryview:
+        """Any contiguous buffer; shorter only at the end of the file."""
+        ...
+
+    def write(self, handle: FileHandle, offset: int, data: bytes | memoryview) -> int:
+        """O_APPEND handles write at the end that is known here, whatever `offset` says."""
+        ...
+
+    def flush(self, handle: FileHandle) -> None:
+        """What was written survives kill -9. Called at every close(2) of a descriptor."""
+        ...
+
+    def fsync(self, handle: FileHandle) -> None: ...
+    def fsync_directory(self, ino: int) -> None: ...
+    def release(self, handle: FileHandle) -> None:
+        """Publishes what was written. Never raises for faults of the store."""
+        ...
+
+    # extended attributes (user.* and trusted.*; `user.lucid.state` is answered here)
+    def get_xattr(self, ino: int, name: bytes) -> bytes: ...
+    def set_xattr(
+        self, ino: int, name: bytes, value: bytes, create: bool = False, replace: bool = False
+    ) -> None: ...
+    def list_xattrs(self, ino: int) -> Sequence[bytes]: ...
+    def remove_xattr(self, ino: int, name: bytes) -> None: ...
+
+    # the whole
+    def remember(self, ino: int, count: int = 1) -> None:
+        """The kernel holds `count` more lookups of this inode."""
+        ...
+
+    def forget(self, ino: int, count: int) -> None: ...
+    def totals(self) -> Totals: ...
+    def sync(self, ino: int | None = None, timeout: float | None = None) -> str:
+        """Publish, upload and commit all that is pending (of this inode); a token when committed."""
+        ...
+
+    def subscribe(self, listener: Callable[[Sequence[Invalidation]], None]) -> None:
+        """`listener` is called from a sync thread, with no lock held; it must not block."""
+        ...
+
+    def progress(self) -> Progress: ...
+    def status(self) -> Status: ...
+    def close(
+        self,
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+        report: Callable[[Progress], None] | None = None,
+    ) -> Progress:
+        """Ends all threads. With `wait`, first publishes, uploads and commits what is pending
+        (reporting about ten times a second); what remains stays for the next open."""
+        ...
