@@ -1,0 +1,104 @@
+"""Every setting of an open filespace, with its trade-off. Frozen: a running filespace never changes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lucid.errors import ConfigError
+
+__all__ = ["DURABILITIES", "Config", "KiB", "MiB", "parse_size"]
+
+KiB = 1024
+MiB = 1024 * 1024
+GiB = 1024 * MiB
+
+DURABILITIES = ("local", "store")
+
+_SUFFIXES = {"": 1, "B": 1, "K": KiB, "M": MiB, "G": GiB, "T": 1024 * GiB}
+
+
+@dataclass(frozen=True)
+class Config:
+    """How one device opens a filespace."""
+
+    state_dir: Path | None = None
+    """Where journal, staging, cache and replica live. None: a directory of the user's own, by filespace id."""
+
+    read_only: bool = False
+    """Take no session and write nothing to the store."""
+
+    durability: str = "local"
+    """"local": fsync waits for the local disk. "store": fsync, and close after a write, wait for the store."""
+
+    cache_bytes: int = 20 * GiB
+    """Upper limit of cached segments on the local disk (allocated bytes)."""
+
+    cache_free_bytes: int = 1 * GiB
+    """The cache leaves at least this much free on its disk."""
+
+    staging_bytes: int = 32 * GiB
+    """What may wait for the store on the local disk before writers wait, or get ENOSPC when cut off."""
+
+    memory_bytes: int = 128 * MiB
+    """Budget of buffers for writing, fetching and reading ahead. The process stays under 300 MiB."""
+
+    pool_bytes: int = 16 * MiB
+    """Opened blocks kept for reads that are not aligned to blocks. Part of the memory budget."""
+
+    upload_workers: int = 4
+    """Segments on their way to the store at once."""
+
+    fetch_workers: int = 8
+    """GETs under way at once; half of them are kept for reads somebody waits for."""
+
+    read_timeout_s: float = 30.0
+    """How long a read waits for the store before it fails with EIO."""
+
+    write_wait_s: float = 30.0
+    """How long a write waits for room in memory or staging before it fails."""
+
+    poll_fast_s: float = 0.5
+    """How often the log is looked at while others are active."""
+
+    poll_idle_s: float = 5.0
+    """How often the log is looked at when nothing has come for a while."""
+
+    publish_interval_s: float = 60.0
+    """How often a file that stays open is published."""
+
+    block_pool_descriptors: int = 512
+    """Open descriptors of cached segments."""
+
+    state_wait_s: float = 0.0
+    """How long to wait for another process that still uses the state directory."""
+
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.durability not in DURABILITIES:
+            raise ConfigError(
+                f"durability is 'local' or 'store', not {self.durability!r}."
+            )
+        for name in ("cache_bytes", "staging_bytes", "memory_bytes", "pool_bytes"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} cannot be negative.")
+        if self.memory_bytes < 48 * MiB:
+            raise ConfigError("memory_bytes must be at least 48 MiB.")
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "512M", "20G", "1.5T" or a plain number (powers of 1024).
+
+    Raises ConfigError for anything else.
+    """
+    cleaned = text.strip().upper().removesuffix("IB")
+    number, suffix = cleaned.rstrip("BKMGT"), cleaned.lstrip("0123456789.")
+    try:
+        value = float(number) if "." in number else int(number)
+        size = int(value * _SUFFIXES[suffix.removesuffix("B") if len(suffix) > 1 else suffix])
+    except (ValueError, KeyError, OverflowError):
+        raise ConfigError(f"{text!r} is not a size; write it like 512M or 20G.") from None
+    if size < 0:
+        raise ConfigError(f"{text!r} is not a size; write it like 512M or 20G.")
+    return size
