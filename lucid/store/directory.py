@@ -240,7 +240,7 @@ class DirectoryStore(ObjectStore):
             except FileNotFoundError:
                 return
             try:
-                names = os.listdir(fd)  # noqa: PTH208  (pathlib has no descriptors)
+                names = os.listdir(fd)
             finally:
                 os.close(fd)
             if not names:
@@ -312,7 +312,9 @@ class _Use:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._store._release()
-        if isinstance(error, OSError) and not isinstance(error, LucidError):
+        if isinstance(error, LucidError):
+            return  # Ours already, also where it is an OSError beside.
+        if isinstance(error, OSError):
             raise self._store.classify(error, self._key) from error
 
 

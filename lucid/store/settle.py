@@ -20,8 +20,8 @@ def settle_put(key: str, views: Sequence[memoryview], put: Callable[[], None], r
     """Run `put` once and return only if the name holds exactly these bytes.
 
     `put` raises ObjectExists for a taken name and StoreUnavailable for any doubt; `read(limit)`
-    gives the first `limit` bytes under the name or raises ObjectMissing. Raises ObjectExists for other
-    bytes, StoreUnavailable while the outcome is open, StoreConflict for a 409 (ask again).
+    gives the first `limit` bytes under the name or raises ObjectMissing. Raises ObjectExists for
+    other bytes, StoreUnavailable while the outcome is open, StoreConflict for a 409 (ask again).
     """
     try:
         put()
