@@ -44,7 +44,9 @@ def pkg_config(flag: str, package: str) -> list[str]:
             ["pkg-config", flag, package], check=True, capture_output=True, text=True
         )
     except FileNotFoundError:
-        raise SystemExit("lucid needs pkg-config and libfuse-dev to build: run ./build.sh") from None
+        raise SystemExit(
+            "lucid needs pkg-config and libfuse-dev to build: run ./build.sh"
+        ) from None
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"lucid needs libfuse-dev to build: {error.stderr.strip()}") from None
     return shlex.split(done.stdout)
