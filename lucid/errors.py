@@ -119,7 +119,7 @@ class ConfigError(UsageError):
     """A setting cannot be."""
 
 
-class NamespaceError(LucidError, OSError):
+class NamespaceError(LucidError, OSError):  # type: ignore[misc]
     """The tree does not allow this."""
 
     exit_code = 3

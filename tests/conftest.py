@@ -6,11 +6,9 @@ that comes later. Tests run in the main thread of pytest; nothing here is shared
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -34,9 +32,7 @@ hypothesis.settings.load_profile("lucid")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any session fixture: stacks on a crash, and nothing of the caller's settings."""
-    if not faulthandler.is_enabled():
-        faulthandler.enable(file=sys.__stderr__)
+    """Before any session fixture: nothing of the caller's settings reaches a test."""
     for name in [name for name in os.environ if name.startswith(FOREIGN_SETTINGS)]:
         del os.environ[name]
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
