@@ -1,0 +1,357 @@
+"""The ops of rules 1, one NamedTuple a kind (FORMAT section 8), and their bytes.
+
+`encode_op` and `decode_op` are pure; both refuse what no op can hold. What an op does to a state
+is not known here. Any thread.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lucid.format.change import DATA, HOLE, LOST, Change, SegmentRow
+
+__all__ = [
+    "DATA",
+    "HOLE",
+    "KIND_CONTENT",
+    "KIND_CREATE",
+    "KIND_DROP",
+    "KIND_GENESIS",
+    "KIND_LINK",
+    "KIND_MKDIR",
+    "KIND_MKNOD",
+    "KIND_RENAME",
+    "KIND_RMDIR",
+    "KIND_SESSION",
+    "KIND_SETATTR",
+    "KIND_SETXATTR",
+    "KIND_STAGE",
+    "KIND_SYMLINK",
+    "KIND_UNLINK",
+    "LOST",
+    "ROLE_ADMIN",
+    "ROLE_READER",
+    "ROLE_WRITER",
+    "ROOT_INO",
+    "RULES",
+    "Change",
+    "Content",
+    "Create",
+    "Drop",
+    "Genesis",
+    "GenesisGeneration",
+    "GenesisMember",
+    "GenesisRoot",
+    "Link",
+    "Mkdir",
+    "Mknod",
+    "Op",
+    "Rename",
+    "Rmdir",
+    "SegmentRow",
+    "SessionOp",
+    "Setattr",
+    "Setxattr",
+    "Stage",
+    "Symlink",
+    "UnknownOp",
+    "Unlink",
+    "changes_of",
+    "counter_of",
+    "make_op_id",
+    "segments_of",
+    "session_of",
+]
+
+RULES = 1
+"""The fold rules that genesis sets."""
+
+# Kinds of an op. Stored for ever: do not renumber.
+KIND_GENESIS = 1
+KIND_SESSION = 2
+KIND_CREATE = 3
+KIND_MKDIR = 4
+KIND_SYMLINK = 5
+KIND_MKNOD = 6
+KIND_CONTENT = 7
+KIND_STAGE = 8
+KIND_DROP = 9
+KIND_LINK = 10
+KIND_UNLINK = 11
+KIND_RMDIR = 12
+KIND_RENAME = 13
+KIND_SETATTR = 14
+KIND_SETXATTR = 15
+
+# Roles of a member. Stored for ever: do not renumber.
+ROLE_READER = 1
+ROLE_WRITER = 2
+ROLE_ADMIN = 3
+
+ROOT_INO = 1
+"""Genesis has id 1, and that is the root's inode number."""
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
+"""(name, value) pairs, ascending by name."""
+
+
+class GenesisMember(NamedTuple):
+    """The founder: the first member, an admin."""
+
+    member: bytes
+    label: bytes
+    sign_key: bytes
+    box_key: bytes
+    role: int
+
+
+class GenesisGeneration(NamedTuple):
+    """The first generation: its id, and the hash of its key."""
+
+    id: bytes
+    key_hash: bytes
+
+
+class GenesisRoot(NamedTuple):
+    """The root directory. `mode` holds the type bits."""
+
+    mode: int
+    uid: int
+    gid: int
+
+
+class Genesis(NamedTuple):
+    """Entry 1: binds the superblock and sets the rules. `op_id` is 1."""
+
+    op_id: int
+    time_ns: int
+    superblock_hash: bytes
+    rules: int
+    name: bytes
+    founder: GenesisMember
+    generation: GenesisGeneration
+    root: GenesisRoot
+
+
+class SessionOp(NamedTuple):
+    """Asks for a session number; alone in an entry of session 0. `op_id` is 0."""
+
+    op_id: int
+    time_ns: int
+    token: bytes
+    label: bytes
+
+
+class Create(NamedTuple):
+    """A regular file with its first content, under a name. `mode` holds the type bits."""
+
+    op_id: int
+    time_ns: int
+    parent: int
+    name: bytes
+    mode: int
+    uid: int
+    gid: int
+    atime_ns: int
+    mtime_ns: int
+    xattrs: Xattrs
+    size: int
+    changes: tuple[Change, ...]
+
+
+class Mkdir(NamedTuple):
+    """A directory. `mode` holds the type bits."""
+
+    op_id: int
+    time_ns: int
+    parent: int
+    name: bytes
+    mode: int
+    uid: int
+    gid: int
+    xattrs: Xattrs
+
+
+class Symlink(NamedTuple):
+    """A symbolic link."""
+
+    op_id: int
+    time_ns: int
+    parent: int
+    name: bytes
+    target: bytes
+    uid: int
+    gid: int
+
+
+class Mknod(NamedTuple):
+    """A FIFO, socket or device node; `mode` holds the type bits."""
+
+    op_id: int
+    time_ns: int
+    parent: int
+    name: bytes
+    mode: int
+    rdev: int
+    uid: int
+    gid: int
+
+
+class Content(NamedTuple):
+    """A new version of a file: the `base` version cut to `keep` bytes, `changes` over it, `size`.
+
+    `parent` and `name` are what the file was opened by; 0 and empty if unknown.
+    """
+
+    op_id: int
+    time_ns: int
+    ino: int
+    base: int
+    parent: int
+    name: bytes
+    keep: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    changes: tuple[Change, ...]
+
+
+class Stage(NamedTuple):
+    """Changes that the op `target` of the same session will bring; invisible until then."""
+
+    op_id: int
+    time_ns: int
+    target: int
+    changes: tuple[Change, ...]
+
+
+class Drop(NamedTuple):
+    """Forgets what was staged for `target`."""
+
+    op_id: int
+    time_ns: int
+    target: int
+
+
+class Link(NamedTuple):
+    """One more name for `ino`."""
+
+    op_id: int
+    time_ns: int
+    ino: int
+    parent: int
+    name: bytes
+
+
+class Unlink(NamedTuple):
+    """Removes a name, seen to lead to `seen_ino` at version `seen_version`."""
+
+    op_id: int
+    time_ns: int
+    parent: int
+    name: bytes
+    seen_ino: int
+    seen_version: int
+
+
+class Rmdir(NamedTuple):
+    """Removes an empty directory, seen to be `seen_ino`."""
+
+    op_id: int
+    time_ns: int
+    parent: int
+    name: bytes
+    seen_ino: int
+
+
+class Rename(NamedTuple):
+    """Moves the name of `ino`; `seen_*` is what was seen under the new name, or 0."""
+
+    op_id: int
+    time_ns: int
+    parent: int
+    name: bytes
+    ino: int
+    new_parent: int
+    new_name: bytes
+    seen_ino: int
+    seen_version: int
+
+
+class Setattr(NamedTuple):
+    """Attributes; None leaves one as it is. The inode's ctime becomes `time_ns`."""
+
+    op_id: int
+    time_ns: int
+    ino: int
+    mode: int | None
+    uid: int | None
+    gid: int | None
+    atime_ns: int | None
+    mtime_ns: int | None
+
+
+class Setxattr(NamedTuple):
+    """Sets an extended attribute, or removes it where `value` is None."""
+
+    op_id: int
+    time_ns: int
+    ino: int
+    name: bytes
+    value: bytes | None
+
+
+class UnknownOp(NamedTuple):
+    """An op of a kind that rules 1 do not know. Nothing of it was checked but the kind."""
+
+    kind: int
+
+
+Op = (
+    Genesis
+    | SessionOp
+    | Create
+    | Mkdir
+    | Symlink
+    | Mknod
+    | Content
+    | Stage
+    | Drop
+    | Link
+    | Unlink
+    | Rmdir
+    | Rename
+    | Setattr
+    | Setxattr
+    | UnknownOp
+)
+
+
+def make_op_id(session: int, counter: int) -> int:
+    """The id of the op that takes `counter` in `session`."""
+    return session << 32 | counter
+
+
+def session_of(op_id: int) -> int:
+    """The session that made this op, inode, version or dentry."""
+    return op_id >> 32
+
+
+def counter_of(op_id: int) -> int:
+    """Its number in that session, from 1."""
+    return op_id & 0xFFFFFFFF
+
+
+def changes_of(op: Op) -> tuple[Change, ...]:
+    """The op's changes; empty for a kind that has none."""
+    if isinstance(op, (Create, Content, Stage)):
+        return op.changes
+    return ()
+
+
+def segments_of(op: Op) -> tuple[bytes, ...]:
+    """Ids of the segments that the op names, each once, in order."""
+    changes = changes_of(op)
+    if not changes:
+        return ()
+    return tuple(dict.fromkeys(change.segment for change in changes if change.segment))
