@@ -14,9 +14,9 @@ readonly TEST_ROOTS=/tmp/lucid-test
 usage() {
     cat <<'EOF'
 ./build.sh                 set up .venv and build the extension in place
-./build.sh test [ARGS]     build, then pytest ARGS (all tests without ARGS); fails on mounts left behind
+./build.sh test [ARGS]     build, then pytest ARGS; fails on mounts left behind
 ./build.sh check           build, then ruff, mypy --strict, the import rules, stubtest, shellcheck
-./build.sh debug [ARGS]    the engine with bounds checks and assertions, in build/debug; then its tests
+./build.sh debug [ARGS]    a checking engine in build/debug, and its tests
 ./build.sh demo            mount a filespace in a temporary directory and show the main job
 ./build.sh bench [ARGS]    the measurements of bench/
 ./build.sh wheel           sdist and wheel in dist/, looked through and tried in a fresh environment
@@ -31,6 +31,13 @@ say() { printf '%s\n' "build.sh: $*" >&2; }
 die() {
     say "$@"
     exit 1
+}
+
+# The same, after showing a log.
+die_with() {
+    cat "$1" >&2
+    shift
+    die "$@"
 }
 
 # --- One build at a time -------------------------------------------------------------------------
@@ -55,15 +62,16 @@ host_python() { printf '%s' "${LUCID_PYTHON:-python3}"; }
 
 # Prints the Debian packages without which nothing can be built here, one a line.
 missing_for_build() {
+    local python
+    python=$(host_python)
     have gcc || echo gcc
     [[ -e /usr/include/stdio.h ]] || echo libc6-dev
     have pkg-config || echo pkg-config
     if ! have pkg-config || ! pkg-config --exists fuse; then echo libfuse-dev; fi
     # fuse and fuse3 exclude each other; either one's fusermount serves.
     have fusermount || echo fuse3
-    "$(host_python)" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
-    "$(host_python)" -c 'import sys, sysconfig, os
-sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    [[ -e $("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h ]] ||
         echo python3-dev
 }
 
@@ -87,10 +95,10 @@ install_packages() {
     say "installing Debian packages: $*"
     local apt=(apt-get -qq -o DPkg::Lock::Timeout=300)
     export DEBIAN_FRONTEND=noninteractive
-    if ! "${apt[@]}" install -y --no-install-recommends "$@" >build/apt.log 2>&1; then
-        { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } \
-            >>build/apt.log 2>&1 || { cat build/apt.log >&2 && die "apt-get failed"; }
-    fi
+    local install=("${apt[@]}" install -y --no-install-recommends "$@")
+    # The package lists of a fresh machine are missing or too old: fetch them, once.
+    { "${install[@]}" || { "${apt[@]}" update && "${install[@]}"; }; } >build/apt.log 2>&1 ||
+        die_with build/apt.log "apt-get failed"
 }
 
 debian_packages() {
@@ -133,7 +141,7 @@ install_environment() {
     printf '%s\n' "$id" >"$VENV/.environment"
 }
 
-sources() { find engine lucid/mount -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h'; }
+sources() { find engine lucid/mount -name '*.py[x]' -o -name '*.px[di]' -o -name '*.h'; }
 
 # True when a source is newer than the last build, or a module is not built at all.
 extension_is_stale() {
@@ -156,7 +164,7 @@ build_extension() {
     [[ $VENV/.extension -nt setup.py ]] || force=(--force)
     touch "$VENV/.extension.began"
     "$PY" setup.py -q build_ext --inplace "${force[@]}" >build/extension.log 2>&1 ||
-        { cat build/extension.log >&2 && die "the extension does not build"; }
+        die_with build/extension.log "the extension does not build"
     # The time when the build began: what was saved meanwhile is stale.
     mv "$VENV/.extension.began" "$VENV/.extension"
 }
@@ -176,7 +184,8 @@ build() {
 
 # Mount points below a directory, deepest first.
 mounts_under() {
-    awk -v root="$1/" 'index($5, root) == 1 { gsub(/\\040/, " ", $5); print $5 }' /proc/self/mountinfo | sort -r
+    awk -v root="$1/" 'index($5, root) == 1 { gsub(/\\040/, " ", $5); print $5 }' \
+        /proc/self/mountinfo | sort -r
 }
 
 # Unmounts what is left below a directory; false when there was something.
@@ -253,8 +262,9 @@ run_stubtest() {
 # A tree of its own, so that it never gets in the way of the build in place.
 run_debug() {
     lock
-    ENGINE_DEBUG=1 "$PY" setup.py -q build --build-base build/debug-objects --build-lib build/debug \
-        >build/debug.log 2>&1 || { cat build/debug.log >&2 && die "the debug engine does not build"; }
+    local options=(--build-base build/debug-objects --build-lib build/debug)
+    ENGINE_DEBUG=1 "$PY" setup.py -q build "${options[@]}" \
+        >build/debug.log 2>&1 || die_with build/debug.log "the debug engine does not build"
     unlock
     (($#)) || set -- tests/engine
     PYTHONPATH="$PWD/build/debug" run_tests -o "pythonpath=build/debug ." "$@"
@@ -264,7 +274,7 @@ run_wheel() {
     lock
     rm -rf dist build/wheel-venv
     "$PY" -m build --no-isolation --outdir dist . >build/wheel.log 2>&1 ||
-        { cat build/wheel.log >&2 && die "the wheel does not build"; }
+        die_with build/wheel.log "the wheel does not build"
     "$PY" packaging/look_through.py dist/*.tar.gz dist/*.whl
     "$PY" -m venv build/wheel-venv
     build/wheel-venv/bin/python -m pip --quiet --disable-pip-version-check install dist/*.whl

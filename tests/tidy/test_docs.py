@@ -23,17 +23,12 @@ def named_files(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", tree.ending(".md"), ids=str)
 def test_files_that_a_page_names_exist(page: Path) -> None:
-    present = {str(path) for path in tree.files()}
-    present |= {str(folder) for path in tree.files() for folder in path.parents}
-    missing = []
-    for name in named_files(page):
-        plain = name.rstrip("/")
-        if "*" in plain:
-            found = any(Path(path).match(plain) for path in present)
-        else:
-            found = plain in present or str(page.parent / plain) in present
-        if not found:
-            missing.append(name)
+    missing = [
+        name
+        for name in sorted(named_files(page))
+        if not any(tree.ROOT.glob(name.rstrip("/")))
+        and not (tree.ROOT / page.parent / name).exists()
+    ]
     assert not missing
 
 

@@ -119,9 +119,12 @@ def swallowed(source: str) -> list[str]:
             everything = node.type is None or names_in(node.type) & SWALLOWERS
             if everything and all(isinstance(line, ast.Pass) for line in node.body):
                 lines.append(node.lineno)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
-            if any(names_in(argument) & SWALLOWERS for argument in node.args):
-                lines.append(node.lineno)
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith("suppress")
+            and any(names_in(argument) & SWALLOWERS for argument in node.args)
+        ):
+            lines.append(node.lineno)
     return [f"line {line}: an error is swallowed" for line in lines]
 
 

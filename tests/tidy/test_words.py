@@ -1,4 +1,4 @@
-"""Words: what no file says, how files and classes are not called. Sorted `__all__` is ruff's part."""
+"""Words: what no file says, and how files and classes are not called."""
 
 from __future__ import annotations
 
