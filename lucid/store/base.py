@@ -195,10 +195,11 @@ class ObjectStore(ABC):
     def list(
         self, prefix: str, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:
-        """Objects whose keys begin with `prefix` and are above `start_after`, in order of bytes.
+        """Objects whose keys begin with `prefix` and come after `start_after`; at most `limit`.
 
-        At most `limit`. Lazy: it asks page by page while it is iterated. What is put or deleted
-        meanwhile may or may not be seen.
+        In order of bytes within each folder. Whether `a-b` or `a/b` comes first is the store's
+        affair: S3 and the stores here compare whole keys, SeaweedFS walks folders. Lazy: it asks
+        page by page while it is iterated. What is put or deleted meanwhile may or may not be seen.
         """
 
     @abstractmethod
