@@ -47,7 +47,9 @@ COMPRESSED = 1
 _TAG_MAX = 32
 _TAG_MIN = 16
 _STORED_BLOCK_MAX = BLOCK_SIZE_MAX + _TAG_MAX
-_DATA_TYPES = (int,) * 9
+_ONLY_INT = {int}
+_EMPTY_TYPES = (int,) * 3
+_DATA_TYPES = frozenset({(*(int,) * 9, type(None)), (*(int,) * 9, list)})
 
 
 class Change(NamedTuple):
@@ -147,6 +149,7 @@ def encode_changes(changes: Sequence[Change], table: Mapping[bytes, int]) -> lis
     encoded: list[Any] = []
     end = 0
     for change in changes:
+        _check_types(change)
         end = _check_run(change, end)
         if change.kind != DATA:
             encoded.append([change.first, change.count, change.kind])
@@ -169,47 +172,50 @@ def decode_changes(value: Any, rows: Sequence[SegmentRow]) -> tuple[Change, ...]
     for fields in value:
         if type(fields) is not list:
             raise FormatError("A change is not an array.")
-        if len(fields) == 10:
+        kinds = tuple(map(type, fields))
+        if kinds in _DATA_TYPES:
             change = _decode_data(fields, rows)
-        elif len(fields) == 3:
+        elif kinds == _EMPTY_TYPES:
             change = Change(*fields)
         else:
-            raise FormatError(f"A change has {len(fields)} fields.")
-        end = _check_run(change, end)
-        if (change.kind == DATA) != (len(fields) == 10):
+            raise FormatError("A change has not the fields of any kind.")
+        if (change.kind == DATA) != (kinds in _DATA_TYPES):
             raise FormatError("A change has not the fields of its kind.")
+        end = _check_run(change, end)
         changes.append(change)
     return tuple(changes)
 
 
 def _decode_data(fields: list[Any], rows: Sequence[SegmentRow]) -> Change:
-    if tuple(map(type, fields[:9])) != _DATA_TYPES:
-        raise FormatError("A field of a change is not an integer.")
-    first, count, kind, index, ordinal, offset, flags, last_len, last_valid, lengths = fields
+    index = fields[3]
     if not 0 <= index < len(rows):
         raise FormatError("A change names a segment that its table lacks.")
-    if lengths is not None:
-        if type(lengths) is not list:
-            raise FormatError("The lengths of a change are not an array.")
-        lengths = tuple(lengths)
     row = rows[index]
-    change = Change(
-        first, count, kind, row.id, ordinal, offset, flags, last_len, last_valid, lengths
-    )
+    fields[3] = row.id
+    lengths = fields[9]
+    if lengths is not None:
+        fields[9] = tuple(lengths)
+    change = tuple.__new__(Change, fields)
     _check_data(change)
     # The blocks end before the footer. Whether full blocks fit depends on the block size, which is
     # not ours to know: a run that leaves its segment does not open.
-    need = offset + (sum(lengths) if lengths is not None else last_len + _TAG_MIN)
+    need = change.offset + (sum(lengths) if lengths is not None else change.last_len + _TAG_MIN)
     if row.footer_len and need > row.stored_len - row.footer_len:
         raise FormatError("A change lies outside its segment.")
     return change
 
 
+def _check_types(change: Change) -> None:
+    kinds = tuple(map(type, change))
+    if kinds[3] is not bytes or set(kinds[:3] + kinds[4:9]) != _ONLY_INT:
+        raise FormatError("A field of a change has another type.")
+    if kinds[9] not in (tuple, type(None)):
+        raise FormatError("The lengths of a change are not a tuple.")
+
+
 def _check_run(change: Change, end: int) -> int:
     """First block, count and kind; returns the block after the change."""
     first, count, kind = change[:3]
-    if type(first) is not int or type(count) is not int or type(kind) is not int:
-        raise FormatError("A field of a change is not an integer.")
     if not DATA <= kind <= LOST:
         raise FormatError(f"There is no change of kind {kind}.")
     if count < 1 or first < 0 or first + count > BLOCKS_MAX:
@@ -236,7 +242,7 @@ def _check_data(change: Change) -> None:
         if flags & COMPRESSED:
             raise FormatError("A change with compressed blocks has their lengths.")
         return
-    if len(lengths) != count or any(type(length) is not int for length in lengths):
+    if len(lengths) != count or set(map(type, lengths)) != _ONLY_INT:
         raise FormatError("A change has not one length for each of its blocks.")
     if min(lengths) <= _TAG_MIN or max(lengths) > _STORED_BLOCK_MAX:
         raise FormatError("The stored length of a block is out of range.")

@@ -139,7 +139,7 @@ def decode_body(data: bytes) -> EntryBody:
         reader.value(1) for _ in range(7)
     )
     table = decode_segments(segments)
-    ops = tuple(decode_op(reader.value(2), table) for _ in range(reader.array()))
+    ops = tuple(decode_op(reader.value(2, typed=True), table) for _ in range(reader.array()))
     reader.end()
     body = EntryBody(
         member,
