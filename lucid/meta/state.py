@@ -1,8 +1,8 @@
-"""What the fold reads and writes: the rows of a filespace's state, and the protocol of whoever keeps them.
+"""What the fold reads and writes: the rows of a state, and the protocol of who keeps them.
 
-Two keepers exist: `memory.MemoryState` (plain dictionaries: the model in tests) and `replica.Replica`
-(SQLCipher tables). The fold is written against the protocol only and is the same code for committed
-entries and for own pending ops.
+Two keepers exist: `memory.MemoryState` (plain dictionaries: the model in tests) and
+`replica.Replica` (SQLCipher tables). The fold is written against the protocol only and is the same
+code for committed entries and for own pending ops.
 
 Rows are values: a keeper never changes a row it was given, and a caller replaces rows whole.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from lucid.format.ops import Change, SegmentRow
+from lucid.format.change import Change, SegmentRow
+from lucid.format.runs import Geometry
 
 __all__ = [
     "ROOT_INO",
@@ -24,13 +25,14 @@ __all__ = [
     "SessionRow",
     "State",
     "VersionRow",
+    "directory_times",
 ]
 
 ROOT_INO = 1
 
 
 class InodeRow(NamedTuple):
-    """One inode. Without names (nlink 0) it stays in the state: versions, and late ops, may need it."""
+    """One inode. Without names (nlink 0) it stays: versions, and late ops, may need it."""
 
     ino: int
     mode: int  # type and permission bits
@@ -47,6 +49,7 @@ class InodeRow(NamedTuple):
     target: bytes  # symlink target
     last_parent: int  # where the inode's newest name is, or was when it lost the last one
     last_name: bytes
+    mtime_set_ns: int = 0  # of a directory: when its mtime was last set (see directory_times)
 
 
 class DentryRow(NamedTuple):
@@ -68,19 +71,9 @@ class VersionRow(NamedTuple):
     mtime_ns: int
 
 
-class Extent(NamedTuple):
-    """A run of a file's blocks in one segment, as in FORMAT.md section 8 (a change), in one map."""
-
-    first: int
-    count: int
-    kind: int
-    segment: bytes
-    ordinal: int
-    offset: int
-    flags: int
-    last_len: int
-    last_valid: int
-    lengths: tuple[int, ...] | None
+Extent = Change
+"""A run of a file's blocks in one map: a change (FORMAT.md section 8) of kind DATA or LOST. What no
+extent of a map names reads as zeros, so a map never holds a HOLE."""
 
 
 class MemberRow(NamedTuple):
@@ -106,17 +99,40 @@ class GenerationRow(NamedTuple):
     key_hash: bytes
 
 
+def directory_times(row: InodeRow, touched_ns: int | None) -> tuple[int, int]:
+    """(mtime, ctime) to show for a directory whose highest `touch_directory` was `touched_ns`.
+
+    An mtime that somebody set (rsync and tar set the past) stands until a name changes there at a
+    later time. This form lets the touches commute: they never read or write the inode's row.
+    """
+    if touched_ns is None:
+        return row.mtime_ns, row.ctime_ns
+    mtime_ns = touched_ns if touched_ns > row.mtime_set_ns else row.mtime_ns
+    return mtime_ns, max(row.ctime_ns, touched_ns)
+
+
 class State(Protocol):
     """The keeper of the rows, positioned at the op that is folded now.
 
-    `touch_directory` and `count` commute with themselves on purpose: two machines that make files in
-    one directory do not touch each other's rows by it.
+    What the fold promises a keeper: an extent is ended at most once, and never by the version that
+    added it; `add_version` comes before the extents of that version. The segment rows of an entry
+    are added by whoever commits it, before its ops are folded. Two dentries of one directory have
+    different ids, but not in entries of a member that uses an id twice: a keeper takes those too.
+
+    `touch_directory` and `count` commute with themselves on purpose: two machines that make files
+    in one directory do not touch each other's rows by it.
     """
 
     stamp: int
     """Order of the op that is folded now (see VersionRow)."""
 
-    def inode(self, ino: int) -> InodeRow | None: ...
+    geometry: Geometry
+    """Block size and tag length of the filespace, from its superblock. Never changes."""
+
+    def inode(self, ino: int) -> InodeRow | None:
+        """The row as it was put: without the touches of a directory."""
+        ...
+
     def put_inode(self, row: InodeRow) -> None: ...
     def dentry(self, parent: int, name: bytes) -> DentryRow | None: ...
     def put_dentry(self, row: DentryRow) -> None: ...
@@ -127,11 +143,12 @@ class State(Protocol):
         ...
 
     def touch_directory(self, ino: int, time_ns: int, subdirectories: int = 0) -> None:
-        """mtime and ctime become at least `time_ns`; `subdirectories` is added to its count."""
+        """The time of its newest change is at least `time_ns` (shown through `directory_times`);
+        `subdirectories` is added to its count of them."""
         ...
 
     def count(self, inodes: int, data_bytes: int) -> None:
-        """Add to the filespace's totals (statfs)."""
+        """Add to the filespace's totals (statfs): inodes that have a name, and their data_bytes."""
         ...
 
     def xattr(self, ino: int, name: bytes) -> bytes | None: ...
@@ -166,7 +183,7 @@ class State(Protocol):
     def session(self, number: int) -> SessionRow | None: ...
     def put_session(self, row: SessionRow) -> None: ...
     def next_session(self) -> int:
-        """One more than the highest session number."""
+        """One more than the highest session number; 1 where there is none."""
         ...
 
     def generation(self) -> GenerationRow | None:

@@ -1,0 +1,77 @@
+"""The fold: what an op does to a state, for every op on every state (docs/SEMANTICS.md section 4).
+
+Total and pure: it raises for no op that was decoded, and reads only state and op: no clock, no
+locale, no object but the log. So all who fold one log hold one state. The same code folds own
+pending ops. A change of any result, be it the fix of a bug, needs a new number of the rules; these
+are rules 1.
+
+It knows no threads: one at a time per state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lucid.format.ops import (
+    Content,
+    Create,
+    Drop,
+    Genesis,
+    Link,
+    Mkdir,
+    Mknod,
+    Op,
+    Rename,
+    Rmdir,
+    SessionOp,
+    Setattr,
+    Setxattr,
+    Stage,
+    Symlink,
+    UnknownOp,
+    Unlink,
+)
+from lucid.meta.fold_attributes import fold_setattr, fold_setxattr
+from lucid.meta.fold_content import fold_content, fold_drop, fold_stage
+from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
+from lucid.meta.fold_founding import fold_genesis, fold_session
+from lucid.meta.fold_moves import fold_rename, fold_rmdir, fold_unlink
+from lucid.meta.fold_names import fold_create, fold_link, fold_mkdir, fold_mknod, fold_symlink
+from lucid.meta.state import State
+
+__all__ = ["NOTHING", "Author", "Effect", "Status", "fold"]
+
+
+def fold(state: State, op: Op, author: Author) -> Effect:
+    """Folds one op that was decoded, at `state.stamp`; says what became of it.
+
+    The caller has checked the entry (a void one is never folded), added its segments, and set the
+    stamp. An entry is no transaction: its ops are folded one by one.
+    """
+    return _RULES[type(op)](state, op, author)
+
+
+def _fold_unknown(state: State, op: UnknownOp, author: Author) -> Effect:
+    """Never reached through the log, where such an entry is void."""
+    return NOTHING
+
+
+_RULES: dict[type, Callable[[State, Any, Author], Effect]] = {
+    Genesis: fold_genesis,
+    SessionOp: fold_session,
+    Create: fold_create,
+    Mkdir: fold_mkdir,
+    Symlink: fold_symlink,
+    Mknod: fold_mknod,
+    Content: fold_content,
+    Stage: fold_stage,
+    Drop: fold_drop,
+    Link: fold_link,
+    Unlink: fold_unlink,
+    Rmdir: fold_rmdir,
+    Rename: fold_rename,
+    Setattr: fold_setattr,
+    Setxattr: fold_setxattr,
+    UnknownOp: _fold_unknown,
+}
