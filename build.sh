@@ -242,7 +242,7 @@ run_check() {
     step "ruff check" "$PY" -m ruff check .
     step "ruff format" "$PY" -m ruff format --check .
     step "mypy" "$PY" -m mypy
-    step "imports" "$VENV/bin/lint-imports"
+    step "imports" "$VENV/bin/lint-imports" --no-logo
     step "stubtest" run_stubtest
     step "shellcheck" "$VENV/bin/shellcheck" build.sh .ci/run
     ((${#failed[@]} == 0)) || die "check failed: ${failed[*]}"

@@ -21,6 +21,7 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("ENGINE_DEBUG", "") not in ("", "0")
 JOBS = int(os.environ.get("ENGINE_JOBS", "0")) or os.cpu_count() or 1
 
+# No `overflowcheck`: hashes wrap on purpose. No `wraparound`: with it, a negative index would pass.
 DIRECTIVES: dict[str, object] = {
     "language_level": 3,
     "binding": True,
@@ -30,10 +31,11 @@ DIRECTIVES: dict[str, object] = {
     "wraparound": False,
     "cdivision": True,
     "nonecheck": DEBUG,
-    "overflowcheck": DEBUG,
 }
 
-COMPILE = ["-std=c11", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-Wall", "-Wno-unused-function"]
+COMPILE = ["-std=c11", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-Wall"]
+# What Cython itself writes and does not always use.
+COMPILE += ["-Wno-unused-function", "-Wno-unused-variable"]
 COMPILE += ["-O0", "-g3", "-UNDEBUG"] if DEBUG else ["-O3", "-g0", "-DCYTHON_WITHOUT_ASSERTIONS=1"]
 
 
