@@ -1,0 +1,455 @@
+"""Own ops that are not committed yet: what each read and wrote, and how to take it back.
+
+The replica's tables hold the committed state with the pending ops applied on top, so a reader never
+merges. For each pending op the table `undo` keeps the rows as they were before it (its *images*) and
+the op itself; here, in memory, stand the keys it read and wrote (the *shadow*), by which the few ops
+are found that somebody else's op concerns, and what commutes (directory times, counts), which goes
+into the tables only when the op is committed.
+
+Keys are integers. A row key stands for rows: an inode number for all rows of that inode or version,
+a hash for a dentry. A signal stands for a fact that ops depend on without writing its rows: whether
+a directory has names, whether it lives. Two keys that fall together cost an undo, nothing else.
+
+Owned by one replica and used under its lock only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
+
+import msgpack
+
+from lucid.errors import InternalError
+from lucid.format import ops as op_kinds
+from lucid.format.change import Change
+from lucid.format.ops import Op
+from lucid.meta.replica_tables import Tables
+from lucid.meta.schema import VERSION, DirectoryRow, UndoRow
+
+__all__ = [
+    "DirectoryOverlay",
+    "PendingOp",
+    "PendingOps",
+    "Touch",
+    "Trace",
+    "add_touch",
+    "alive_signal",
+    "dentry_key",
+    "names_signal",
+    "op_id_of",
+    "pack_op",
+    "restore",
+    "unpack_op",
+]
+
+_ALIVE = -(1 << 63)
+_ORDER_TRIM = 4096
+_POSITIVE = (1 << 62) - 1
+
+
+def dentry_key(parent: int, name: bytes) -> int:
+    """Row key of one name."""
+    return hash((parent, name)) & _POSITIVE
+
+
+def names_signal(parent: int) -> int:
+    """Signal: which names a directory has."""
+    return -parent
+
+
+def alive_signal(ino: int) -> int:
+    """Signal: whether this is a directory that is part of the tree."""
+    return _ALIVE + ino
+
+
+class Touch(NamedTuple):
+    """A directory's change that commutes."""
+
+    ino: int
+    time_ns: int
+    subdirectories: int
+
+
+class Trace:
+    """What one op did while it was folded. Written by `ReplicaState`, read once by `PendingOps`.
+
+    `images` holds each row it wrote as it was before, by (table, key).
+    """
+
+    __slots__ = ("data_bytes", "images", "inode_reads", "inodes", "reads", "touches", "writes")
+
+    def __init__(self) -> None:
+        self.images: dict[tuple[int, Any], Any] = {}
+        self.reads: set[int] = set()
+        self.inode_reads: set[int] = set()
+        self.writes: set[int] = set()
+        self.touches: list[Touch] = []
+        self.inodes = 0
+        self.data_bytes = 0
+
+    def read_keys(self, plain: bool) -> tuple[int, ...]:
+        """What the op's result hangs on, apart from the rows it wrote.
+
+        A `plain` op asks of an inode that it only read no more than whether it is a directory of
+        the tree: somebody's chmod of a directory must not concern every file made in it.
+        """
+        inodes = self.inode_reads - self.writes
+        if plain:
+            inodes = {alive_signal(ino) for ino in inodes}
+        others = (key for key in self.reads if key < 0 or key not in self.writes)
+        return (*inodes, *others)
+
+
+class PendingOp(NamedTuple):
+    """One pending op that is applied."""
+
+    position: int
+    op_id: int
+    digest: int
+    """Hash of the packed op: whether an entry holds this very op."""
+    author: Any
+    writes: tuple[int, ...]
+    reads: tuple[int, ...]
+    versions: tuple[int, ...]
+    """Ids of the versions it wrote: their stamps change when it is committed."""
+    touches: tuple[Touch, ...]
+    inodes: int
+    data_bytes: int
+
+
+class DirectoryOverlay:
+    """Times and counts of directories that pending ops add to the tables' rows."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, tuple[int, int, int]] = {}  # how many, latest, subdirectories
+        self._stale: set[int] = set()
+        self.inodes = 0
+        self.data_bytes = 0
+
+    def get(self, ino: int) -> tuple[int, int] | None:
+        """(latest time, subdirectories to add), or None where nothing is pending."""
+        found = self._rows.get(ino)
+        return None if found is None else found[1:]
+
+    def add(self, op: PendingOp) -> None:
+        self.inodes += op.inodes
+        self.data_bytes += op.data_bytes
+        for ino, time_ns, subdirectories in op.touches:
+            found = self._rows.get(ino)
+            if found is None:
+                self._rows[ino] = (1, time_ns, subdirectories)
+                self._stale.discard(ino)
+                continue
+            many, latest, total = found
+            if time_ns >= latest:
+                self._stale.discard(ino)
+                latest = time_ns
+            self._rows[ino] = (many + 1, latest, total + subdirectories)
+
+    def remove(self, op: PendingOp) -> None:
+        self.inodes -= op.inodes
+        self.data_bytes -= op.data_bytes
+        for ino, time_ns, subdirectories in op.touches:
+            many, latest, total = self._rows[ino]
+            if many == 1:
+                del self._rows[ino]
+                self._stale.discard(ino)
+                continue
+            if time_ns == latest:
+                self._stale.add(ino)
+            self._rows[ino] = (many - 1, latest, total - subdirectories)
+
+    def settle_latest(self, pending: Iterable[PendingOp]) -> None:
+        """Find again the latest time of directories that lost theirs.
+
+        Rarely anything to do: an op that is applied again brings its time back, and one that is
+        committed leaves a time in the tables that is no earlier.
+        """
+        if not self._stale:
+            return
+        latest = dict.fromkeys(self._stale, -(1 << 63))
+        for op in pending:
+            for ino, time_ns, _ in op.touches:
+                if ino in latest and latest[ino] < time_ns:
+                    latest[ino] = time_ns
+        for ino, time_ns in latest.items():
+            many, _, total = self._rows[ino]
+            self._rows[ino] = (many, time_ns, total)
+        self._stale.clear()
+
+    def forgive(self, op: PendingOp) -> None:
+        """`op` was committed: its times stand in the tables, so no latest is wrong for its lack."""
+        for touch in op.touches:
+            self._stale.discard(touch.ino)
+
+
+class PendingOps:
+    """The pending ops of one replica, in the order of their positions.
+
+    An op is applied (`applied`) or undone for a moment (`waiting`), never both. Both are empty
+    between two calls of the replica but for what is applied.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self.applied: dict[int, PendingOp] = {}
+        self.waiting: dict[int, tuple[Op, Any]] = {}
+        self.overlay = DirectoryOverlay()
+        self.last = -1
+        self.on_undo: Callable[[int, Any], None] | None = None
+        """Told each row (table, key) that an undo is about to put back."""
+        self._tables = tables
+        self._heap: list[int] = []
+        self._order: list[int] = []
+        self._start = 0
+        self._positions: dict[int, int] = {}  # op id -> position
+        self._writers: dict[int, int | set[int]] = {}
+        self._readers: dict[int, int | set[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def position_of(self, op_id: int) -> int | None:
+        """Where the pending op of this id stands."""
+        return self._positions.get(op_id)
+
+    def holds(self, position: int) -> bool:
+        """Whether an op is pending at `position`."""
+        return position in self.applied or position in self.waiting
+
+    def head(self) -> int | None:
+        """The first pending position."""
+        while self._start < len(self._order):
+            position = self._order[self._start]
+            if position in self.applied or position in self.waiting:
+                break
+            self._start += 1
+        if self._start == len(self._order) or self._start >= _ORDER_TRIM:
+            del self._order[: self._start]
+            self._start = 0
+        return self._order[self._start] if self._order else None
+
+    def positions(self) -> Iterator[int]:
+        """All pending positions, ascending."""
+        for position in self._order[self._start :]:
+            if position in self.applied or position in self.waiting:
+                yield position
+
+    # What is applied
+
+    def add(
+        self, position: int, op: Op, packed: bytes, author: Any, trace: Trace, plain: bool
+    ) -> None:
+        """`op` was folded and left `trace`; `plain` as in Trace.read_keys."""
+        if position > self.last:
+            self.last = position
+            self._order.append(position)
+        record = PendingOp(
+            position,
+            op_id_of(op),
+            hash(packed),
+            author,
+            tuple(trace.writes),
+            trace.read_keys(plain),
+            tuple(key for number, key in trace.images if number == VERSION.number),
+            tuple(trace.touches),
+            trace.inodes,
+            trace.data_bytes,
+        )
+        self.applied[position] = record
+        self._positions[record.op_id] = position
+        for key in record.writes:
+            _shadow(self._writers, key, position)
+        for key in record.reads:
+            _shadow(self._readers, key, position)
+        self.overlay.add(record)
+        images = [(number, key, row) for (number, key), row in trace.images.items()]
+        row = UndoRow(position, record.op_id, msgpack.packb(images), packed)
+        self._tables.undo.put(position, row)
+
+    def same(self, position: int, op: Op) -> bool:
+        """Whether the op that is applied at `position` is `op`, to the last field."""
+        return self.applied[position].digest == hash(pack_op(op))
+
+    def settle(self, position: int, stamp: int) -> None:
+        """The first pending op is committed as it stands: its rows belong to the base now."""
+        record = self._remove(position)
+        self._tables.undo.put(position, None)
+        versions = self._tables.version
+        for version in record.versions:
+            versions.put(version, versions.get(version)._replace(stamp=stamp))
+        for touch in record.touches:
+            add_touch(self._tables, touch)
+        self.overlay.forgive(record)
+
+    def drop(self, position: int) -> None:
+        """Forget an op that is undone."""
+        op, _ = self.waiting.pop(position)
+        self._tables.undo.put(position, None)
+        del self._positions[op_id_of(op)]
+
+    # Who is concerned
+
+    def is_read(self, key: int) -> bool:
+        return key in self._readers
+
+    def is_written(self, key: int) -> bool:
+        return key in self._writers
+
+    def writers(self, key: int, after: int) -> list[int]:
+        """Applied positions beyond `after` that wrote `key`."""
+        return _beyond(self._writers.get(key), after)
+
+    def readers(self, key: int, after: int) -> list[int]:
+        """Applied positions beyond `after` that read `key`."""
+        return _beyond(self._readers.get(key), after)
+
+    # Undo and redo
+
+    def undo(self, positions: Iterable[int]) -> None:
+        """Take these ops back, and every later one that builds on them, last first."""
+        for position in sorted(self._closure(positions), reverse=True):
+            row = self._tables.undo.get(position)
+            record = self._remove(position)
+            restore(self._tables, row.images, self.on_undo)
+            self._positions[record.op_id] = position
+            self.waiting[position] = (unpack_op(row.op), record.author)
+            heappush(self._heap, position)
+
+    def next_waiting(self) -> tuple[int, Op, Any] | None:
+        """The first op that waits to be applied again; it waits no more."""
+        while self._heap:
+            position = heappop(self._heap)
+            if position in self.waiting:
+                return (position, *self.waiting.pop(position))
+        return None
+
+    def _closure(self, positions: Iterable[int]) -> set[int]:
+        """These, later ops whose images hold their rows, and later readers of what they wrote.
+
+        An op that only read what a later one wrote is not concerned: when it is applied again, it
+        meets that row and undoes the later one itself.
+        """
+        found: set[int] = set()
+        stack = list(positions)
+        while stack:
+            position = stack.pop()
+            if position in found:
+                continue
+            found.add(position)
+            for key in self.applied[position].writes:
+                stack += _beyond(self._readers.get(key), position)
+                if key >= 0:  # a signal has no image
+                    stack += _beyond(self._writers.get(key), position)
+        return found
+
+    def _remove(self, position: int) -> PendingOp:
+        record = self.applied.pop(position)
+        del self._positions[record.op_id]
+        for key in record.writes:
+            _unshadow(self._writers, key, position)
+        for key in record.reads:
+            _unshadow(self._readers, key, position)
+        self.overlay.remove(record)
+        return record
+
+
+def op_id_of(op: Op) -> int:
+    """The id of an op that can be pending."""
+    if isinstance(op, op_kinds.UnknownOp):
+        raise InternalError("An op of an unknown kind cannot be pending.")
+    return op.op_id
+
+
+def add_touch(tables: Tables, touch: Touch) -> None:
+    """A directory's time and count in the tables."""
+    row = tables.directory.get(touch.ino)
+    if row is None:
+        row = DirectoryRow(touch.ino, touch.time_ns, touch.subdirectories)
+    else:
+        row = DirectoryRow(
+            touch.ino,
+            max(row.touched_ns, touch.time_ns),
+            row.subdirectories + touch.subdirectories,
+        )
+    tables.directory.put(touch.ino, row)
+
+
+def restore(
+    tables: Tables, images: bytes, told: Callable[[int, Any], None] | None = None
+) -> None:
+    """Put rows back as they were; `told` hears of each before."""
+    for number, key, row in msgpack.unpackb(images, use_list=False):
+        if told is not None:
+            told(number, key)
+        table = tables[number]
+        table.put(key, None if row is None else table.spec.row(row))
+
+
+# Ops in the undo table. Local and of this version of the software only: no part of the format.
+
+_KINDS: tuple[Any, ...] = (
+    op_kinds.Create,
+    op_kinds.Mkdir,
+    op_kinds.Symlink,
+    op_kinds.Mknod,
+    op_kinds.Content,
+    op_kinds.Stage,
+    op_kinds.Drop,
+    op_kinds.Link,
+    op_kinds.Unlink,
+    op_kinds.Rmdir,
+    op_kinds.Rename,
+    op_kinds.Setattr,
+    op_kinds.Setxattr,
+)
+_NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
+_WITH_CHANGES = (op_kinds.Create, op_kinds.Content, op_kinds.Stage)
+
+
+def pack_op(op: Op) -> bytes:
+    """An op as bytes that `unpack_op` reads. Raises InternalError for one that is never pending."""
+    number = _NUMBERS.get(type(op))
+    if number is None:
+        raise InternalError(f"A {type(op).__name__} op cannot be pending.")
+    packed: bytes = msgpack.packb((number, op))
+    return packed
+
+
+def unpack_op(packed: bytes) -> Op:
+    """The op that was packed."""
+    number, fields = msgpack.unpackb(packed, use_list=False)
+    kind = _KINDS[number]
+    if kind in _WITH_CHANGES:
+        fields = (*fields[:-1], tuple(map(Change._make, fields[-1])))
+    op: Op = kind._make(fields)
+    return op
+
+
+def _shadow(index: dict[int, int | set[int]], key: int, position: int) -> None:
+    found = index.get(key)
+    if found is None:
+        index[key] = position
+    elif isinstance(found, set):
+        found.add(position)
+    else:
+        index[key] = {found, position}
+
+
+def _unshadow(index: dict[int, int | set[int]], key: int, position: int) -> None:
+    found = index[key]
+    if isinstance(found, set):
+        found.discard(position)
+        if not found:
+            del index[key]
+    else:
+        del index[key]
+
+
+def _beyond(found: int | set[int] | None, after: int) -> list[int]:
+    if found is None:
+        return []
+    if isinstance(found, set):
+        return [position for position in found if position > after]
+    return [found] if found > after else []

@@ -1,0 +1,528 @@
+"""The replica: a filespace's committed state, the own pending ops on top, in one local database.
+
+It owns the database file, its one connection and the lock. Any thread may call anything; a call
+holds the lock for two milliseconds at most (`commit_entry` for that long at a time). The sync
+thread calls `commit_entry` and `commit_if_due`, threads of the mount `apply_pending` and the
+questions, a background thread `checkpoint_wal`.
+
+After a crash the database stands at some earlier moment, whole. What was pending is taken back by
+the undo table; the caller folds the log from `head` on, then applies the ops of its journal again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+import sqlcipher3
+
+from lucid.errors import DiskFull, HistoryFork, InternalError, StateDamaged, Stopped
+from lucid.format.entry import EntryBody, EntryRef
+from lucid.format.hashes import ZERO_HASH
+from lucid.format.ops import Genesis, Op, SegmentRow
+from lucid.format.runs import Geometry
+from lucid.meta import schema
+from lucid.meta.fold_effect import NOTHING, Author, Effect
+from lucid.meta.pending import PendingOps
+from lucid.meta.replica_base import Layers
+from lucid.meta.replica_events import Changed
+from lucid.meta.replica_map import MapColumns, read_map
+from lucid.meta.replica_reads import DirectoryRead, Reads, Totals
+from lucid.meta.replica_state import ReplicaState
+from lucid.meta.replica_tables import Tables
+from lucid.meta.replica_turn import Turn
+from lucid.meta.schema import PlaceRow
+from lucid.meta.state import (
+    DentryRow,
+    GenerationRow,
+    InodeRow,
+    MemberRow,
+    SessionRow,
+    VersionRow,
+)
+from lucid.types import Clock
+
+__all__ = ["Committed", "Place", "Replica"]
+
+SLICE_S = 0.001
+"""How long one slice folds; writing what it folded takes about as long again."""
+SLICE_OPS = 64
+COMMIT_S = 0.2
+COMMIT_WRITES = 1000
+"""A transaction ends after so long or so many rows. A crash loses it, which costs folding again."""
+HASHES_KEPT = 65_536
+"""Hashes of the newest entries that are kept; of older ones every 4,096th."""
+
+
+class Place(NamedTuple):
+    """Where the replica stands in the log. `ops` of entry `sequence + 1`, whose hash is `next`, are
+    folded already."""
+
+    sequence: int
+    hash: bytes
+    ops: int
+    next: bytes
+    membership: EntryRef
+    inodes: int
+    data_bytes: int
+    voids: int
+
+
+class Committed(NamedTuple):
+    """What an entry did to the own pending ops: how many it settled, and whether some that it was
+    to settle were not in it."""
+
+    settled: int
+    dropped: int
+
+
+_START = Place(0, ZERO_HASH, 0, b"", EntryRef(0, ZERO_HASH), 0, 0, 0)
+
+
+class Replica:
+    """See the module. `rebuilt` says why the database was made new, "" if it was not."""
+
+    def __init__(self, path: Path, key: bytes, geometry: Geometry, clock: Clock) -> None:
+        """Open or make the database. Raises DiskFull or StateDamaged."""
+        self._path = path
+        self._key = key
+        self._clock = clock
+        self._turn = Turn()
+        self._broken = ""
+        self._closed = False
+        self._connection, self.rebuilt = schema.open_database(path, key)
+        try:
+            self._load(geometry)
+        except sqlcipher3.DatabaseError as error:
+            self._connection.close()
+            schema.remove_database(path)
+            self._connection, _ = schema.open_database(path, key)
+            self.rebuilt = f"it is damaged ({error})"
+            self._load(geometry)
+        self._commit_at = clock.monotonic() + COMMIT_S
+
+    def _load(self, geometry: Geometry) -> None:
+        self._tables = Tables(self._connection)
+        self._pending = PendingOps(self._tables)
+        self._state = ReplicaState(self._tables, self._pending, geometry)
+        self._layers = Layers(self._tables, self._pending, self._state)
+        self._reads = Reads(self._tables, self._pending, self._state)
+        self._own_session = 0
+        self._met: set[int] = set()
+        self._place = _START
+        row = self._tables.place.get("place")
+        if row is not None:
+            fields = msgpack.unpackb(row.value, use_list=False)
+            self._place = Place._make(fields)._replace(membership=EntryRef._make(fields[4]))
+        self._state.inodes = self._place.inodes
+        self._state.data_bytes = self._place.data_bytes
+        self._layers.undo_all()
+        self._tables.commit()
+
+    # Own pending ops
+
+    def apply_pending(
+        self, position: int, op: Op, author: Author, segments: Sequence[SegmentRow] = ()
+    ) -> Effect:
+        """Put an own op on top. `position` is its place in the journal, above all before.
+
+        `segments` are those that it names and the log may not know yet. An op that the log was seen
+        to hold already has no further effect and is not pending.
+        """
+        with self._turn, self._writing():
+            if op_id_in(op, self._met):
+                return NOTHING
+            effect = self._layers.apply(position, op, author, tuple(segments))
+            self._tables.flush_if_many()
+            return effect
+
+    def drop_pending(self, positions: Iterable[int]) -> None:
+        """Take pending ops out that will never be committed. Those behind them stay."""
+        for position in positions:
+            with self._turn, self._writing():
+                if self._pending.holds(position):
+                    self._layers.drop(position)
+                    self._tables.flush_if_many()
+
+    def is_pending(self, op_id: int) -> bool:
+        """Whether the own op of this id waits for its entry."""
+        with self._turn:
+            return self._pending.position_of(op_id) is not None
+
+    def pending_count(self) -> int:
+        return len(self._pending)
+
+    def set_own_session(self, session: int) -> None:
+        """From here on ops of this session that come from the log unasked are remembered, so that
+        the journal's copy of one is not applied again."""
+        self._own_session = session
+
+    # The log
+
+    def place(self) -> Place:
+        return self._place
+
+    def head(self) -> EntryRef:
+        """The newest entry that is folded whole."""
+        return EntryRef(self._place.sequence, self._place.hash)
+
+    def entry_hash(self, sequence: int) -> bytes | None:
+        """The hash of an entry that was folded; None if it is not known any more, or not yet."""
+        with self._turn:
+            rows = self._tables.query("SELECT hash FROM entry WHERE sequence = ?", (sequence,))
+            return bytes(rows[0][0]) if rows else None
+
+    def commit_entry(
+        self, sequence: int, digest: bytes, body: EntryBody, settles: int | None = None
+    ) -> Committed:
+        """Fold the entry after the head, in slices; it was found valid at this head.
+
+        `settles`: the last pending position that this entry, an own one, is to settle; what is
+        pending up to there and not in it is dropped. Raises HistoryFork if a part of another entry
+        of this number was folded before a crash.
+        """
+        self._expect(sequence, digest)
+        author = self._author(body)
+        settled, start = 0, self._place.ops
+        if start == 0:
+            self._add_segments(body.segments)
+        while start < len(body.ops):
+            with self._turn, self._writing():
+                done = self._slice(sequence, digest, body.ops, start, author)
+            start, settled = start + done[0], settled + done[1]
+            self._turn.rest()
+        dropped = 0
+        if settles is not None:
+            dropped = self._drop_through(settles)
+        with self._turn, self._writing():
+            self._finish(sequence, digest, body)
+        return Committed(settled, dropped)
+
+    def commit_void(self, sequence: int, digest: bytes, reason: str) -> None:
+        """The entry after the head is void: it has its number and hash, and changes nothing."""
+        self._expect(sequence, digest)
+        with self._turn, self._writing():
+            self._advance(sequence, digest, reason)
+
+    def note(self, name: str, value: bytes | None) -> None:
+        """Keep a named value beside the state: of this device, not of the filespace."""
+        with self._turn, self._writing():
+            self._tables.place.put(name, None if value is None else PlaceRow(name, value))
+
+    def noted(self, name: str) -> bytes | None:
+        with self._turn:
+            row = self._tables.place.get(name)
+            return None if row is None else row.value
+
+    # Members and such
+
+    def session(self, number: int) -> SessionRow | None:
+        with self._turn:
+            return self._state.session(number)
+
+    def next_session(self) -> int:
+        with self._turn:
+            return self._state.next_session()
+
+    def sessions_of(self, member: bytes) -> list[SessionRow]:
+        """A member's sessions, oldest first."""
+        with self._turn:
+            spec = schema.SESSION
+            sql = f"{spec.select} WHERE member = ? ORDER BY number"
+            rows = self._tables.query(sql, (member,), self._tables.session)
+            return [SessionRow._make(row) for row in rows]
+
+    def member(self, member: bytes) -> MemberRow | None:
+        with self._turn:
+            return self._state.member(member)
+
+    def members(self) -> list[MemberRow]:
+        with self._turn:
+            rows = self._tables.query(
+                f"{schema.MEMBER.select} ORDER BY id", (), self._tables.member
+            )
+            return [MemberRow._make(row) for row in rows]
+
+    def generation(self) -> GenerationRow | None:
+        with self._turn:
+            return self._state.generation()
+
+    def membership(self) -> EntryRef:
+        """The last valid entry that changed members."""
+        return self._place.membership
+
+    def value(self, name: str) -> bytes | None:
+        """A named value of the state, as the fold wrote it."""
+        with self._turn:
+            return self._state.get_value(name)
+
+    def void_count(self) -> int:
+        return self._place.voids
+
+    def voids(self, limit: int = 100) -> list[tuple[int, str]]:
+        """(sequence, reason) of the newest void entries."""
+        with self._turn:
+            return self._tables.query(
+                "SELECT sequence, void FROM entry WHERE void IS NOT NULL"
+                " ORDER BY sequence DESC LIMIT ?",
+                (limit,),
+            )
+
+    # Questions of a mount
+
+    def lookup(self, parent: int, name: bytes) -> DentryRow | None:
+        """The dentry under a name."""
+        with self._turn:
+            return self._tables.dentry.get((parent, name))  # type: ignore[no-any-return]
+
+    def inode(self, ino: int) -> InodeRow | None:
+        """An inode as stat(2) shows it; of a directory, `nlink` is 2 + its subdirectories."""
+        with self._turn:
+            return self._reads.inode(ino)
+
+    def readdir(self, parent: int, after: int, limit: int) -> list[DirectoryRead]:
+        """Names with cookies above `after` (0 for all), in their order, about `limit`."""
+        with self._turn:
+            return self._reads.readdir(parent, after, limit)
+
+    def readdir_rows(
+        self, parent: int, after: int, limit: int
+    ) -> list[tuple[DirectoryRead, InodeRow]]:
+        """The same with each inode."""
+        with self._turn:
+            return self._reads.readdir_rows(parent, after, limit)
+
+    def has_children(self, parent: int) -> bool:
+        with self._turn:
+            return self._reads.has_children(parent)
+
+    def names(self, ino: int) -> Sequence[DentryRow]:
+        """Every name of an inode."""
+        with self._turn:
+            return self._reads.names(ino)
+
+    def parent_of(self, directory: int) -> int | None:
+        """The directory that holds this one; None for what is no directory."""
+        with self._turn:
+            return self._reads.parent_of(directory)
+
+    def directory_times(self, ino: int) -> tuple[int, int] | None:
+        """(mtime, ctime) of a directory."""
+        row = self.inode(ino)
+        return None if row is None else (row.mtime_ns, row.ctime_ns)
+
+    def xattr(self, ino: int, name: bytes) -> bytes | None:
+        with self._turn:
+            return self._reads.xattr(ino, name)
+
+    def xattrs(self, ino: int) -> Sequence[tuple[bytes, bytes]]:
+        """(name, value), by name."""
+        with self._turn:
+            return self._reads.xattrs(ino)
+
+    def version(self, version: int) -> VersionRow | None:
+        with self._turn:
+            return self._reads.version(version)
+
+    def versions(self, ino: int) -> list[VersionRow]:
+        """Every version that a file has had, oldest first."""
+        with self._turn:
+            return self._reads.versions(ino)
+
+    def map_columns(self, ino: int, version: int | None = None) -> MapColumns | None:
+        """The map of a file, or of one of its versions, as columns for the engine.
+
+        None where there is no such inode or version.
+        """
+        return read_map(self._turn, self._tables, self._state, ino, version)
+
+    def totals(self) -> Totals:
+        with self._turn:
+            return self._reads.totals()
+
+    def take_events(self) -> Changed:
+        """What others' ops, and own ones applied again, changed since the last call."""
+        with self._turn:
+            return self._layers.events.take()
+
+    # Housekeeping
+
+    def commit_if_due(self) -> bool:
+        """End the transaction if it is old or large enough. The sync thread calls it."""
+        with self._turn:
+            tables = self._tables
+            idle = not (tables.unwritten or tables.in_transaction)
+            if self._broken or self._closed or idle:
+                return False
+            few = tables.writes + tables.unwritten < COMMIT_WRITES
+            if few and self._clock.monotonic() < self._commit_at:
+                return False
+            with self._writing():
+                self._commit()
+            return True
+
+    def commit_now(self) -> None:
+        """End the transaction: what was folded so far need not be folded again after a crash."""
+        with self._turn, self._writing():
+            self._commit()
+
+    def checkpoint_wal(self) -> bool:
+        """Move committed pages from the database's log into its file, on a connection of its own.
+
+        Holds no lock of ours, so it may take its time. True if everything was moved.
+        """
+        connection = schema.connect(self._path, self._key)
+        try:
+            busy, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return not busy and bool(pages == moved)
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Commit and close. Idempotent."""
+        with self._turn:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if self._broken:
+                    self._tables.rollback()
+                else:
+                    self._tables.commit()
+            finally:
+                self._connection.close()
+
+    # Inside
+
+    def _expect(self, sequence: int, digest: bytes) -> None:
+        place = self._place
+        if sequence != place.sequence + 1:
+            raise InternalError(f"Entry {sequence} does not follow entry {place.sequence}.")
+        if place.ops and place.next != digest:
+            raise HistoryFork(
+                f"Entry {sequence} of the log is not the one that this device began to read: the"
+                " store shows another history. Do not write; compare with another device."
+            )
+
+    def _author(self, body: EntryBody) -> Author:
+        if isinstance(body.ops[0], Genesis):
+            founder = body.ops[0].founder
+            return Author(0, founder.member, founder.label, b"")
+        member = self.member(body.member)
+        session = self.session(body.session) if body.session else None
+        return Author(
+            body.session,
+            body.member,
+            member.label if member else b"",
+            session.device_label if session else b"",
+        )
+
+    def _add_segments(self, segments: Sequence[SegmentRow]) -> None:
+        for start in range(0, len(segments), SLICE_OPS):
+            with self._turn, self._writing():
+                for row in segments[start : start + SLICE_OPS]:
+                    self._tables.put_segment(row, committed=True)
+            self._turn.rest()
+
+    def _slice(
+        self, sequence: int, digest: bytes, ops: Sequence[Op], start: int, author: Author
+    ) -> tuple[int, int]:
+        """Fold ops from `start` on, for a slice's time; returns (how many, how many settled)."""
+        clock, layers = self._clock.monotonic, self._layers
+        until = clock() + SLICE_S
+        settled = 0
+        own = author.session != 0 and author.session == self._own_session
+        last = min(len(ops), start + SLICE_OPS)
+        for index in range(start, last):
+            if layers.commit(ops[index], author, sequence << 14 | index):
+                settled += 1
+            elif own:
+                self._met.add(ops[index].op_id)  # type: ignore[union-attr]
+            if index % 8 == 7 and clock() >= until:
+                last = index + 1
+                break
+        layers.redo()
+        self._put_place(self._place._replace(ops=last, next=digest))
+        self._tables.flush()
+        if self._tables.writes >= COMMIT_WRITES:
+            self._commit()
+        return last - start, settled
+
+    def _drop_through(self, settles: int) -> int:
+        with self._turn:
+            late = [at for at in self._pending.positions() if at <= settles]
+        self.drop_pending(late)
+        return len(late)
+
+    def _finish(self, sequence: int, digest: bytes, body: EntryBody) -> None:
+        session = self._state.session(body.session) if body.session else None
+        if session is not None:
+            self._state.put_session(
+                session._replace(last_sequence=sequence, last_hash=digest)
+            )
+        if isinstance(body.ops[0], Genesis):
+            self._place = self._place._replace(membership=EntryRef(sequence, digest))
+        self._advance(sequence, digest, None)
+
+    def _advance(self, sequence: int, digest: bytes, void: str | None) -> None:
+        self._tables.execute(
+            "INSERT OR REPLACE INTO entry (sequence, hash, void) VALUES (?, ?, ?)",
+            (sequence, digest, void),
+        )
+        if sequence % 4096 == 0:
+            self._tables.execute(
+                "DELETE FROM entry WHERE sequence < ? AND sequence % 4096 != 0 AND void IS NULL",
+                (sequence - HASHES_KEPT,),
+            )
+        voids = self._place.voids + (void is not None)
+        self._put_place(
+            self._place._replace(sequence=sequence, hash=digest, ops=0, next=b"", voids=voids)
+        )
+
+    def _put_place(self, place: Place) -> None:
+        """The place goes into the same transaction as the rows that it speaks of."""
+        state = self._state
+        self._place = place._replace(inodes=state.inodes, data_bytes=state.data_bytes)
+        row = PlaceRow("place", msgpack.packb(self._place))
+        self._tables.place.put("place", row)
+
+    def _commit(self) -> None:
+        self._tables.commit()
+        self._commit_at = self._clock.monotonic() + COMMIT_S
+
+    def _writing(self) -> _Writing:
+        if self._closed:
+            raise Stopped("The replica is closed.")
+        if self._broken:
+            raise StateDamaged(self._broken)
+        return _Writing(self._break)
+
+    def _break(self, reason: str) -> None:
+        """Nothing more is written: the next start takes up the last whole transaction."""
+        self._broken = f"The replica cannot be written: {reason} Unmount and mount again."
+
+
+class _Writing:
+    """Around a change: an error in the middle of one leaves memory and tables apart."""
+
+    def __init__(self, broken: Callable[[str], None]) -> None:
+        self._broken = broken
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if error is None:
+            return
+        self._broken(f"{error}.")
+        if isinstance(error, sqlcipher3.OperationalError) and "full" in str(error):
+            raise DiskFull("There is no room for the replica on the local disk.") from error
+        if isinstance(error, sqlcipher3.Error):
+            raise StateDamaged(f"The replica cannot be written: {error}.") from error
+
+
+def op_id_in(op: Op, ids: set[int]) -> bool:
+    """Whether this op's id is one of `ids`."""
+    return bool(ids) and getattr(op, "op_id", 0) in ids

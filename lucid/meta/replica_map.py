@@ -1,0 +1,143 @@
+"""A file's map as the engine takes it: one numpy column a field, one row an extent.
+
+Long maps are read in parts, the lock given back between them; a map that changed meanwhile is read
+again. Any thread calls it, under no lock.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lucid.errors import InternalError
+from lucid.format.ops import SegmentRow
+from lucid.meta.replica_state import ReplicaState, extent_rows_at
+from lucid.meta.replica_tables import Tables
+from lucid.meta.replica_turn import Turn
+from lucid.meta.schema import ExtentRow
+
+__all__ = ["MapColumns", "read_map"]
+
+PART_ROWS = 1000
+"""Rows read at a time, about a millisecond."""
+TRIES = 4
+"""After so many changes in the middle, the lock is kept for the whole map."""
+
+_COLUMNS = (
+    "first, count_, kind, segment, ordinal, offset, flags, last_len, last_valid, lengths"
+)
+
+
+class MapColumns(NamedTuple):
+    """One version's map. `segment` is an index into `segments`, -1 for an extent that has none.
+
+    `lengths` holds the stored lengths of blocks, one extent's after another's; `lengths_index` the
+    place of an extent's first, -1 where its blocks are full. Both are None where all are.
+    """
+
+    ino: int
+    version: int
+    size: int
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]  # type: ignore[assignment]  # hides tuple.count, nobody calls it
+    kind: NDArray[np.uint8]
+    segment: NDArray[np.int32]
+    ordinal: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    flags: NDArray[np.uint32]
+    last_len: NDArray[np.uint32]
+    last_valid: NDArray[np.uint32]
+    lengths: NDArray[np.uint32] | None
+    lengths_index: NDArray[np.int64] | None
+    segments: tuple[SegmentRow, ...]
+
+
+_Row = tuple[int, int, int, int, int, int, int, int, int, "bytes | None"]
+
+
+def read_map(
+    turn: Turn, tables: Tables, state: ReplicaState, ino: int, version: int | None
+) -> MapColumns | None:
+    """The newest map of `ino`, or that of one of its versions; None where there is none."""
+    if version is not None:
+        with turn:
+            row = state.version(version)
+            inode = state.inode(ino)
+            if row is None or row.ino != ino or inode is None:
+                return None
+            if inode.version != version:
+                rows = [_row(extent) for extent in extent_rows_at(tables, ino, version)]
+                return _columns(tables, ino, version, row.size, rows)
+    return _newest(turn, tables, state, ino)
+
+
+def _newest(turn: Turn, tables: Tables, state: ReplicaState, ino: int) -> MapColumns | None:
+    for attempt in range(TRIES + 1):
+        whole = attempt == TRIES
+        rows: list[_Row] = []
+        begun = -1
+        while True:
+            with turn:
+                inode = state.inode(ino)
+                if inode is None:
+                    return None
+                if begun not in (-1, inode.version):
+                    break
+                begun = inode.version
+                part = _part(tables, ino, rows[-1][0] if rows else -1, whole)
+                rows += part
+                if whole or len(part) < PART_ROWS:
+                    return _columns(tables, ino, inode.version, inode.size, rows)
+            turn.rest()
+    raise InternalError(f"The map of inode {ino} could not be read.")
+
+
+def _part(tables: Tables, ino: int, after: int, whole: bool) -> list[_Row]:
+    return tables.query(
+        f"SELECT {_COLUMNS} FROM extent WHERE ino = ? AND died = 0 AND first > ?"
+        " ORDER BY first LIMIT ?",
+        (ino, after, -1 if whole else PART_ROWS),
+        tables.extent,
+    )
+
+
+def _row(extent: ExtentRow) -> _Row:
+    return (extent.first, *extent[4:])
+
+
+def _columns(
+    tables: Tables, ino: int, version: int, size: int, rows: list[_Row]
+) -> MapColumns:
+    numbers: dict[int, int] = {}
+    segments: list[SegmentRow] = []
+    packed = bytearray()
+    index = []
+    local = []
+    for row in rows:
+        number, lengths = row[3], row[9]
+        if number and number not in numbers:
+            numbers[number] = len(segments)
+            segments.append(tables.segment_row(number))
+        local.append(numbers[number] if number else -1)
+        index.append(-1 if lengths is None else len(packed) // 4)
+        packed += lengths or b""
+    table = np.array([row[:9] for row in rows], dtype=np.int64).reshape(len(rows), 9)
+    return MapColumns(
+        ino,
+        version,
+        size,
+        np.ascontiguousarray(table[:, 0]),
+        np.ascontiguousarray(table[:, 1]),
+        table[:, 2].astype(np.uint8),
+        np.array(local, dtype=np.int32),
+        np.ascontiguousarray(table[:, 4]),
+        np.ascontiguousarray(table[:, 5]),
+        table[:, 6].astype(np.uint32),
+        table[:, 7].astype(np.uint32),
+        table[:, 8].astype(np.uint32),
+        np.frombuffer(bytes(packed), dtype="<u4").astype(np.uint32) if packed else None,
+        np.array(index, dtype=np.int64) if packed else None,
+        tuple(segments),
+    )

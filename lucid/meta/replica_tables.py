@@ -1,0 +1,248 @@
+"""The replica's rows between SQL and the fold: a write-back cache for each table, one transaction.
+
+Owns the connection that writes. Rows that were put wait in a dictionary and go to SQL in batches:
+before a question that a dictionary cannot answer, when there are many, and before each commit. So a
+fold pays one SQL call for a row it has not seen, none for one it has, and a tenth of one for a row
+that it writes. Not safe for threads: the replica's lock is held around every call.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from lucid.format.ops import SegmentRow
+from lucid.meta import schema
+from lucid.meta.schema import TableSpec
+
+__all__ = ["MISSING", "Table", "Tables"]
+
+CACHE_ROWS = 4096
+"""Rows a table keeps in memory, clean ones too; about 2 MB for the largest."""
+
+FLUSH_ROWS = 256
+"""Unwritten rows of all tables before they go to SQL: about a millisecond of work."""
+
+SEGMENT_NUMBERS = 4096
+"""Segment ids whose local numbers are remembered."""
+
+MISSING: Any = object()
+_SEGMENT_COLUMNS = "id, stored_len, footer_len, footer_hash, generation, head"
+
+
+class Table:
+    """Rows of one table by key. A key is the first column, or a tuple of the first few."""
+
+    __slots__ = ("_connection", "_owner", "dirty", "rows", "single", "spec")
+
+    def __init__(self, spec: TableSpec, connection: Any, owner: Tables) -> None:
+        self.spec = spec
+        self.single = spec.keys == 1
+        self.rows: dict[Any, Any] = {}
+        self.dirty: dict[Any, None] = {}
+        self._connection = connection
+        self._owner = owner
+
+    def get(self, key: Any) -> Any:
+        """The row, or None."""
+        row = self.rows.get(key, MISSING)
+        if row is not MISSING:
+            return row
+        spec = self.spec
+        found = self._connection.execute(
+            _SELECT_ONE[spec.number], (key,) if self.single else key
+        ).fetchone()
+        if len(self.rows) >= CACHE_ROWS:
+            self.shrink()
+        row = self.rows[key] = None if found is None else spec.row(found)
+        return row
+
+    def put(self, key: Any, row: Any) -> None:
+        """`row` stands under `key` from now on; None: no row does."""
+        self.rows[key] = row
+        if key not in self.dirty:
+            self.dirty[key] = None
+            self._owner.unwritten += 1
+
+    def new(self, key: Any, row: Any) -> None:
+        """`put` for a row that is known not to be there."""
+        self.put(key, row)
+
+    def shrink(self) -> None:
+        """Forget the clean rows."""
+        self.rows = {key: self.rows[key] for key in self.dirty}
+
+    def flush(self) -> None:
+        """Write what is unwritten."""
+        dirty, rows = self.dirty, self.rows
+        if not dirty:
+            return
+        gone = [key for key in dirty if rows[key] is None]
+        if gone:
+            keys = [(key,) for key in gone] if self.single else gone
+            self._connection.executemany(_REMOVE[self.spec.number], keys)
+            put = [rows[key] for key in dirty if rows[key] is not None]
+        else:
+            put = [rows[key] for key in dirty]
+        if put:
+            self._connection.executemany(_PUT[self.spec.number], put)
+        self._owner.unwritten -= len(dirty)
+        dirty.clear()
+        if len(rows) >= CACHE_ROWS:
+            rows.clear()
+
+
+class Tables:
+    """All tables, the segments, and the transaction. `writes` counts rows since the last commit."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.unwritten = 0
+        self.writes = 0
+        self.in_transaction = False
+        self._numbers: dict[bytes, int] = {}
+        self._all = [Table(spec, connection, self) for spec in schema.TABLES]
+        (
+            self.inode,
+            self.dentry,
+            self.version,
+            self.extent,
+            self.xattr,
+            self.staged,
+            self.directory,
+            self.member,
+            self.session,
+            self.generation,
+            self.value,
+            self.undo,
+            self.place,
+        ) = self._all
+
+    def __getitem__(self, number: int) -> Table:
+        return self._all[number]
+
+    def query(self, sql: str, values: Sequence[Any], *tables: Table) -> list[Any]:
+        """Rows of a question to SQL that reads `tables`; what they have unwritten goes first."""
+        for table in tables:
+            if table.dirty:
+                self.begin()
+                self._flush(table)
+        found: list[Any] = self.connection.execute(sql, values).fetchall()
+        return found
+
+    def begin(self) -> None:
+        """Start a transaction if none is under way."""
+        if not self.in_transaction:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.in_transaction = True
+
+    def execute(self, sql: str, values: Sequence[Any]) -> Any:
+        """One statement of its own within the transaction."""
+        self.begin()
+        self.writes += 1
+        return self.connection.execute(sql, values)
+
+    def flush_if_many(self) -> None:
+        """Between two ops: keeps the unwritten rows few."""
+        if self.unwritten >= FLUSH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Everything unwritten goes to SQL."""
+        if self.unwritten:
+            self.begin()
+            for table in self._all:
+                self._flush(table)
+
+    def commit(self) -> None:
+        """End the transaction; all that was put is then in the database's log."""
+        self.flush()
+        if self.in_transaction:
+            self.connection.execute("COMMIT")
+            self.in_transaction = False
+        self.writes = 0
+
+    def rollback(self) -> None:
+        """Forget everything since the last commit."""
+        for table in self._all:
+            table.rows.clear()
+            table.dirty.clear()
+        self._numbers.clear()
+        self.unwritten = self.writes = 0
+        if self.in_transaction:
+            self.in_transaction = False
+            self.connection.execute("ROLLBACK")
+
+    def _flush(self, table: Table) -> None:
+        self.writes += len(table.dirty)
+        table.flush()
+
+    # Segments: interned, so that an extent names one by a small number. A row is made by whoever
+    # names the segment first and is never taken back; `committed` says whether the log names it.
+
+    def segment_number(self, segment: bytes) -> int:
+        """The local number of a segment, given at its first mention."""
+        number = self._numbers.get(segment)
+        if number is not None:
+            return number
+        found = self.connection.execute(
+            "SELECT number FROM segment WHERE id = ?", (segment,)
+        ).fetchone()
+        if found is None:
+            number = self.execute("INSERT INTO segment (id) VALUES (?)", (segment,)).lastrowid
+        else:
+            number = found[0]
+        if len(self._numbers) >= SEGMENT_NUMBERS:
+            self._numbers.clear()
+        self._numbers[segment] = number
+        return int(number)
+
+    def segment(self, segment: bytes, pending: bool) -> SegmentRow | None:
+        """What the log says of a segment; with `pending` also what own pending ops say."""
+        found = self.connection.execute(
+            f"SELECT {_SEGMENT_COLUMNS}, committed FROM segment WHERE id = ?", (segment,)
+        ).fetchone()
+        if found is None or found[6] is None or not (pending or found[6]):
+            return None
+        return SegmentRow._make(found[:6])
+
+    def segment_id(self, number: int) -> bytes:
+        """The id of a segment by its local number; empty for none."""
+        if number == 0:
+            return b""
+        found = self.connection.execute(
+            "SELECT id FROM segment WHERE number = ?", (number,)
+        ).fetchone()
+        return bytes(found[0])
+
+    def segment_row(self, number: int) -> SegmentRow:
+        """A segment by its local number, as far as it is known."""
+        row = self.connection.execute(
+            f"SELECT {_SEGMENT_COLUMNS} FROM segment WHERE number = ?", (number,)
+        ).fetchone()
+        segment, stored_len, footer_len, footer_hash, generation, head = row
+        return SegmentRow(
+            segment, stored_len or 0, footer_len or 0, footer_hash or b"", generation or b"",
+            head or 0,
+        )  # fmt: skip
+
+    def put_segment(self, row: SegmentRow, committed: bool) -> None:
+        """Note a segment's row. What the log said first stays."""
+        number = self.segment_number(row.id)
+        self.execute(
+            "UPDATE segment SET stored_len = ?, footer_len = ?, footer_hash = ?, generation = ?,"
+            " head = ?, committed = ? WHERE number = ? AND committed IS NOT 1",
+            (*row[1:], int(committed), number),
+        )
+
+    def lengths(self, packed: bytes | None) -> tuple[int, ...] | None:
+        """Stored lengths of an extent's blocks as the fold has them."""
+        if packed is None:
+            return None
+        return struct.unpack(f"<{len(packed) // 4}I", packed)
+
+
+_SELECT_ONE = [f"{spec.select} WHERE {spec.where}" for spec in schema.TABLES]
+_PUT = [spec.put for spec in schema.TABLES]
+_REMOVE = [spec.remove for spec in schema.TABLES]

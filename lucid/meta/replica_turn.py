@@ -1,0 +1,44 @@
+"""The replica's lock, and the manners of a thread that holds it often.
+
+A thread that folds takes the lock again right after it gave it back, and Python's locks are not
+fair: those who wait would wait for the whole fold. `Turn.rest` lets them in.
+"""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["Turn"]
+
+REST_S = 0.002
+"""Longest wait for those who wait to have had their turn."""
+
+
+class Turn:
+    """A lock. Any thread takes it with `with`; who folds in slices calls `rest` between them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._taken = threading.Event()
+
+    def __enter__(self) -> None:
+        if self._lock.acquire(False):
+            return
+        self._waiting += 1
+        self._lock.acquire()
+        self._waiting -= 1
+        self._taken.set()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._lock.release()
+
+    def rest(self) -> None:
+        """Let another thread in that waits. REQUIRES: the caller does not hold the lock.
+
+        Two threads may count `_waiting` at once and lose one; that costs a rest too many or too
+        few, never the lock.
+        """
+        if self._waiting > 0:
+            self._taken.clear()
+            self._taken.wait(REST_S)
