@@ -1,0 +1,37 @@
+"""A mounted drive for a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lucid.mount.options import MountOptions
+from tests.mount.drive import Drive
+from tests.mount.memory_surface import MemorySurface
+
+MakeDrive = Callable[..., Drive]
+
+
+@pytest.fixture
+def make_drive(tmp_path: Path) -> Iterator[MakeDrive]:
+    """make_drive(surface=..., options=...): a mounted drive that is unmounted after the test."""
+    made: list[Drive] = []
+
+    def make(surface: MemorySurface | None = None, options: MountOptions | None = None) -> Drive:
+        point = tmp_path / f"drive{len(made)}"
+        point.mkdir()
+        drive = Drive(point, surface, options)
+        made.append(drive)
+        drive.start()
+        return drive
+
+    yield make
+    for drive in made:
+        drive.stop()
+
+
+@pytest.fixture
+def drive(make_drive: MakeDrive) -> Drive:
+    return make_drive()
