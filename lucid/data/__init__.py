@@ -1,0 +1,1 @@
+"""File contents: cache, fetching, reading ahead, drafts of unpublished writes, segments, uploads."""

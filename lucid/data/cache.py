@@ -1,0 +1,184 @@
+"""The local cache: segments of the store at their own offsets, in sparse files.
+
+What is where is the engine's CacheMap; this owns the files. A cache file is never trusted: every
+block in it opens with its tag or is a miss. A broken cache disk is bypassed for a while, never a failure.
+Any thread may call; the lock is held over no I/O.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from lucid.engine.cachemap import CacheMap
+from lucid.engine.pool import Pool
+from lucid.errors import LocalError
+from lucid.local.disk import Disk
+from lucid.local.staging import StagingArea
+from lucid.types import Clock, SegmentId
+
+__all__ = ["SegmentCache"]
+
+BYPASS_S = 30.0
+"""After an error of its disk the cache is left alone for this long."""
+EVICT_SLACK = 32 * 1024 * 1024
+"""Evict this much below the limit, so that not every fetch evicts."""
+_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+
+
+class SegmentCache:
+    """Files `<2 hex>/<64 hex>` under one directory, and their eviction."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: Path,
+        cachemap: CacheMap,
+        pool: Pool,
+        clock: Clock,
+        *,
+        limit_bytes: int,
+        free_bytes: int,
+    ) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._map = cachemap
+        self._pool = pool
+        self._clock = clock
+        self.limit_bytes = limit_bytes
+        self._free_bytes = free_bytes
+        self._lock = threading.Lock()
+        self._evicting = False
+        self._bypass_until = 0.0
+        self._since_check = 0
+        self.problem = ""
+        """One sentence while the cache is bypassed."""
+
+    def load(self) -> int:
+        """Make known what earlier processes cached, oldest first; returns the number of files."""
+        found: list[tuple[float, bytes, int]] = []
+        with suppress(OSError):
+            for shard in self._disk.listdir(self._directory):
+                folder = self._directory / shard
+                with suppress(OSError):
+                    for name in self._disk.listdir(folder):
+                        if len(name) == 64:
+                            status = self._disk.stat(folder / name)
+                            key = bytes.fromhex(name)
+                            found.append((status.st_mtime, key, status.st_blocks * 512))
+        found.sort()
+        for _, key, charge in found:
+            self._map.adopt(key, charge)
+        return len(found)
+
+    @property
+    def bypassed(self) -> bool:
+        return self._clock.monotonic() < self._bypass_until
+
+    def path(self, segment: bytes) -> Path:
+        name = segment.hex()
+        return self._directory / name[:2] / name
+
+    def open_for_fill(self, segment: bytes) -> int | None:
+        """A descriptor to write fetched bytes to, or None while the cache is bypassed."""
+        if self.bypassed or self.limit_bytes <= 0:
+            return None
+        path = self.path(segment)
+        try:
+            try:
+                return self._disk.open(path, _WRITE)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    self._disk.mkdir(path.parent)
+                return self._disk.open(path, _WRITE)
+        except OSError as error:
+            self.broken(error)
+            return None
+
+    def fill(self, fd: int, slot: int, offset: int, data: memoryview) -> bool:
+        """Write fetched bytes (whole units) and make them present. False: the cache failed."""
+        try:
+            self._disk.pwrite(fd, data, offset)
+        except OSError as error:
+            self.broken(error)
+            return False
+        if not self._map.set_present(slot, offset, len(data)):
+            return False
+        self._map.set_charge(slot, self._map.charge(slot) + len(data))
+        return True
+
+    def close_fill(self, fd: int) -> None:
+        self._disk.close(fd)
+
+    def broken(self, error: OSError) -> None:
+        """The cache disk failed: go around it for a while."""
+        self._bypass_until = self._clock.monotonic() + BYPASS_S
+        self.problem = f"The cache disk fails ({error.strerror}); reads go around it."
+
+    def adopt_staged(self, staging: StagingArea, segment: bytes, slot: int) -> None:
+        """An uploaded and committed segment becomes a cached one by rename(2)."""
+        if self.bypassed or self.limit_bytes <= 0:
+            staging.remove(SegmentId(segment))
+            self._map.promote(slot)
+            self._map.clear_present(slot, 0, self._map.stored_len(slot))
+            return
+        try:
+            staging.adopt(SegmentId(segment), self._directory)
+        except LocalError:
+            staging.remove(SegmentId(segment))
+            self._map.promote(slot)
+            self._map.clear_present(slot, 0, self._map.stored_len(slot))
+            return
+        self._map.promote(slot)
+        self._map.set_charge(slot, self._map.stored_len(slot))
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Evict until the cache is below its limit and the disk has its free floor."""
+        excess = self._map.total_charge - self.limit_bytes
+        self._since_check += 1
+        if self._since_check >= 64:
+            self._since_check = 0
+            with suppress(OSError):
+                short = self._free_bytes - self._disk.space(self._directory).available
+                excess = max(excess, short)
+        if excess > 0:
+            self.evict(excess + min(EVICT_SLACK, self.limit_bytes // 8))
+
+    def evict(self, size: int) -> int:
+        """Unlink least useful segments until about `size` bytes are free; returns how many were."""
+        with self._lock:
+            if self._evicting:
+                return 0
+            self._evicting = True
+        freed = 0
+        try:
+            while freed < size:
+                victims = self._map.victims(size - freed, 256)
+                if not victims:
+                    break
+                for slot, segment, charge in victims:
+                    try:
+                        with suppress(FileNotFoundError):
+                            self._disk.unlink(self.path(segment))
+                    except OSError as error:
+                        self._map.spare(slot)
+                        self.broken(error)
+                        return freed
+                    self._pool.drop(slot)
+                    self._map.forget(slot)
+                    freed += charge
+        finally:
+            with self._lock:
+                self._evicting = False
+        return freed
+
+    def clear(self) -> int:
+        """Evict everything that may be evicted; returns the bytes freed."""
+        return self.evict(1 << 62)
+
+    @property
+    def used_bytes(self) -> int:
+        return self._map.total_charge

@@ -1,0 +1,315 @@
+"""Getting bytes of segments from the store into the cache, each at most once at a time.
+
+Threads: `fetch_workers` threads named lucid-fetch-N, started here. A read that misses calls `demand` and waits
+(bounded) until its units are there; read-ahead calls `ahead` and never waits. Demand goes first, and read-ahead
+never takes more than half of the workers.
+
+A flight is one ranged GET. Whole units become present, and waiters go on, while the rest of
+the body still arrives. The lock guards the queues and the table of units under way; it is never held over I/O.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from lucid.data.cache import SegmentCache
+from lucid.data.memory import Share
+from lucid.engine.cachemap import CacheMap
+from lucid.errors import CorruptObject, LucidError, ObjectMissing, Stopped, StoreUnavailable
+from lucid.format.names import segment_key
+from lucid.store.base import ObjectStore
+from lucid.types import Clock
+
+__all__ = ["Fetcher", "Source"]
+
+UNIT = 64 * 1024
+GET_MAX = 4 * 1024 * 1024
+"""Largest GET: large enough that a round trip of 20 ms is small beside it, small enough for four at once in memory."""
+FILL_STEP = 256 * 1024
+"""Bytes that are written to the cache at once, while nobody waits for less."""
+AHEAD_MAX = 64
+SPARE_BUFFERS = 4
+
+Source = tuple[int, int, memoryview]
+"""slot, offset in the segment, stored bytes: what a bypassed cache hands straight to the reader."""
+
+
+class _Flight:
+    """One GET. `arrived` and `error` are guarded by its condition; the rest is written once."""
+
+    __slots__ = ("arrived", "data", "demand", "done", "error", "length", "news", "slot", "start")
+
+    def __init__(self, slot: int, start: int, length: int, demand: bool) -> None:
+        self.slot = slot
+        self.start = start
+        self.length = length
+        self.demand = demand
+        self.news = threading.Condition()
+        self.arrived = 0
+        self.done = False
+        self.error: LucidError | None = None
+        self.data: bytearray | None = None
+        """Kept for the waiters only where the cache would not take it."""
+
+
+class Fetcher:
+    """The workers and the table of what is under way."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        cachemap: CacheMap,
+        cache: SegmentCache,
+        memory: Share,
+        clock: Clock,
+        *,
+        workers: int,
+        timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._background = store.background()
+        self._map = cachemap
+        self._cache = cache
+        self._memory = memory
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._demand: deque[_Flight] = deque()
+        self._ahead: deque[_Flight] = deque()
+        self._ahead_running = 0
+        self._ahead_limit = max(1, workers // 2)
+        self._units: dict[tuple[int, int], _Flight] = {}
+        self._spare: list[bytearray] = []
+        self._closed = False
+        self.bytes_fetched = 0
+        self.problem = ""
+        self._threads = [
+            threading.Thread(target=self._run, name=f"lucid-fetch-{n}", daemon=True)
+            for n in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # -- asking
+
+    def demand(self, ranges: Iterable[tuple[int, int, int]]) -> list[Source]:
+        """Wait until these (slot, offset, length) ranges are here.
+
+        Returns the bytes themselves where the cache could not take them. Raises StoreUnavailable
+        after the read time-out, CorruptObject for an object that is gone or short.
+        """
+        deadline = self._clock.monotonic() + self._timeout_s
+        flights = self._begin(ranges, demand=True)
+        sources: list[Source] = []
+        for flight, end in flights:
+            self._wait(flight, end, deadline)
+            if flight.data is not None:
+                sources.append(
+                    (flight.slot, flight.start, memoryview(flight.data)[: flight.arrived])
+                )
+        return sources
+
+    def ahead(self, ranges: Iterable[tuple[int, int, int]]) -> int:
+        """Fetch what of these ranges is absent, when there is nothing better to do.
+
+        Returns the bytes that are now on their way.
+        """
+        return sum(flight.length for flight, _ in self._begin(ranges, demand=False))
+
+    def _begin(
+        self, ranges: Iterable[tuple[int, int, int]], demand: bool
+    ) -> list[tuple[_Flight, int]]:
+        """Flights that bring the absent units of `ranges`, each with the end that is wanted of it."""
+        wanted: list[tuple[_Flight, int]] = []
+        for slot, offset, length in ranges:
+            for start, size in self._map.missing(slot, offset, length):
+                wanted.extend(self._begin_run(slot, start, size, demand))
+        return wanted
+
+    def _begin_run(
+        self, slot: int, start: int, size: int, demand: bool
+    ) -> list[tuple[_Flight, int]]:
+        wanted: dict[int, tuple[_Flight, int]] = {}
+        end = start + size
+        token = self._map.token(slot)
+        with self._work:
+            if self._closed:
+                raise Stopped("The filespace is closed.")
+            at = start
+            while at < end:
+                flight = self._units.get((token, at // UNIT))
+                if flight is None:
+                    if not demand and len(self._ahead) >= AHEAD_MAX:
+                        break
+                    stop = at
+                    while stop < end and stop - at < GET_MAX and (token, stop // UNIT) not in self._units:
+                        stop = min(end, (stop // UNIT + 1) * UNIT)
+                    flight = _Flight(slot, at, stop - at, demand)
+                    self._map.retain(slot)
+                    for unit in range(at // UNIT, -(-stop // UNIT)):
+                        self._units[token, unit] = flight
+                    (self._demand if demand else self._ahead).append(flight)
+                    self._work.notify()
+                elif demand and not flight.demand:
+                    self._promote(flight)
+                at = min(end, flight.start + flight.length)
+                wanted[id(flight)] = (flight, min(end, flight.start + flight.length))
+        return list(wanted.values())
+
+    def _promote(self, flight: _Flight) -> None:
+        """Somebody waits for what was only read ahead. REQUIRES: lock held."""
+        flight.demand = True
+        try:
+            self._ahead.remove(flight)
+        except ValueError:
+            return  # It flies already.
+        self._demand.append(flight)
+        self._work.notify()
+
+    def _wait(self, flight: _Flight, end: int, deadline: float) -> None:
+        need = end - flight.start
+        with flight.news:
+            while flight.arrived < need and not flight.done:
+                left = deadline - self._clock.monotonic()
+                if left <= 0 or not flight.news.wait(left):
+                    if flight.arrived >= need or flight.done:
+                        break
+                    raise StoreUnavailable(
+                        f"The store did not answer within {self._timeout_s:.0f} s. "
+                        "The read can be tried again when it does."
+                    )
+            if flight.error is not None and flight.arrived < need:
+                raise flight.error
+
+    # -- flying
+
+    def _run(self) -> None:
+        while True:
+            flight = self._next()
+            if flight is None:
+                return
+            ahead = not flight.demand
+            try:
+                self._fly(flight)
+            finally:
+                with self._work:
+                    if ahead:
+                        self._ahead_running -= 1
+                        self._work.notify()
+
+    def _next(self) -> _Flight | None:
+        with self._work:
+            while True:
+                if self._closed:
+                    return None
+                if self._demand:
+                    return self._demand.popleft()
+                if self._ahead and self._ahead_running < self._ahead_limit:
+                    self._ahead_running += 1
+                    return self._ahead.popleft()
+                self._work.wait()
+
+    def _fly(self, flight: _Flight) -> None:
+        error: LucidError | None = None
+        self._memory.charge(flight.length)
+        buffer = self._take_buffer()
+        keep = False
+        try:
+            keep = self._get(flight, buffer)
+        except LucidError as caught:
+            error = caught
+            self.problem = str(caught)
+        except Exception as caught:
+            error = CorruptObject(f"A fetch failed: {caught}")
+            raise
+        finally:
+            self._memory.give(flight.length)
+            self._land(flight, error)
+            if not keep:
+                self._give_buffer(buffer)
+        self._cache.make_room()
+
+    def _get(self, flight: _Flight, buffer: bytearray) -> bool:
+        """Run one GET. True when the buffer now belongs to the waiters."""
+        segment = self._map.segment_id(flight.slot)
+        store = self._store if flight.demand else self._background
+        fd = self._cache.open_for_fill(segment)
+        filled = 0
+        keep = fd is None
+        with memoryview(buffer) as whole, whole[: flight.length] as view:
+
+            def arrived(so_far: int) -> None:
+                nonlocal filled, keep
+                last = so_far >= flight.length
+                upto = so_far if last else so_far // UNIT * UNIT
+                if upto - filled < (UNIT if flight.demand else FILL_STEP) and not last:
+                    return
+                if upto > filled:
+                    if not keep and fd is not None:
+                        with view[filled:upto] as part:
+                            keep = not self._cache.fill(fd, flight.slot, flight.start + filled, part)
+                    filled = upto
+                    self._tell(flight, upto, buffer if keep else None)
+
+            try:
+                count = store.get_into(segment_key(segment), flight.start, view, arrived)
+            except ObjectMissing as error:
+                raise CorruptObject(
+                    f"Segment {segment.hex()[:16]} is not in the store; the file cannot be read."
+                ) from error
+            finally:
+                if fd is not None:
+                    self._cache.close_fill(fd)
+            self.bytes_fetched += count
+            if count < flight.length:
+                raise CorruptObject(f"Segment {segment.hex()[:16]} was cut short in the store.")
+            if filled < flight.length:
+                arrived(flight.length)
+        self.problem = ""
+        return keep
+
+    def _tell(self, flight: _Flight, arrived: int, data: bytearray | None) -> None:
+        with flight.news:
+            flight.arrived = arrived
+            if data is not None:
+                flight.data = data
+            flight.news.notify_all()
+
+    def _land(self, flight: _Flight, error: LucidError | None) -> None:
+        token = self._map.token(flight.slot)
+        with self._lock:
+            for unit in range(flight.start // UNIT, -(-(flight.start + flight.length) // UNIT)):
+                if self._units.get((token, unit)) is flight:
+                    del self._units[token, unit]
+        with flight.news:
+            flight.done = True
+            flight.error = error
+            flight.news.notify_all()
+        self._map.release(flight.slot)
+
+    def _take_buffer(self) -> bytearray:
+        with self._lock:
+            if self._spare:
+                return self._spare.pop()
+        return bytearray(GET_MAX)
+
+    def _give_buffer(self, buffer: bytearray) -> None:
+        with self._lock:
+            if len(self._spare) < SPARE_BUFFERS:
+                self._spare.append(buffer)
+
+    def close(self) -> None:
+        """End the workers; waiters get Stopped."""
+        with self._work:
+            self._closed = True
+            waiting = [*self._demand, *self._ahead]
+            self._demand.clear()
+            self._ahead.clear()
+            self._work.notify_all()
+        for flight in waiting:
+            self._land(flight, Stopped("The filespace is closed."))
+        for thread in self._threads:
+            thread.join()

@@ -1,0 +1,99 @@
+"""The memory budget: buffers are taken from shares of one total, so that no user starves another.
+
+Uploads and demand reads own shares that writers and read-ahead can never take: what drains memory must
+always find some. Any thread may call; every wait is bounded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lucid.errors import TimedOut
+
+__all__ = ["MemoryBudget", "Share"]
+
+
+class Share:
+    """A part of the budget, in bytes. `taken` is guarded by the condition."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name = name
+        self.total = total
+        self._free = threading.Condition()
+        self._taken = 0
+        self._closed = False
+
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+    def take(self, size: int, timeout: float) -> None:
+        """Take `size` bytes, waiting until there is room.
+
+        One request larger than the whole share is let in alone. Raises TimedOut.
+        """
+        with self._free:
+            fits = self._free.wait_for(
+                lambda: self._closed or not self._taken or self._taken + size <= self.total,
+                timeout,
+            )
+            if not fits:
+                raise TimedOut(
+                    f"No memory for {self.name} came free within {timeout:.0f} s; "
+                    "the disk or the store is too slow for what is written."
+                )
+            self._taken += size
+
+    def try_take(self, size: int) -> bool:
+        """Take `size` bytes if there is room now."""
+        with self._free:
+            if self._taken and self._taken + size > self.total:
+                return False
+            self._taken += size
+            return True
+
+    def charge(self, size: int) -> None:
+        """Count bytes that are there already; may go over the total for a moment."""
+        with self._free:
+            self._taken += size
+
+    def give(self, size: int) -> None:
+        with self._free:
+            self._taken -= size
+            self._free.notify_all()
+
+    @contextmanager
+    def held(self, size: int, timeout: float) -> Iterator[None]:
+        self.take(size, timeout)
+        try:
+            yield
+        finally:
+            self.give(size)
+
+    def close(self) -> None:
+        """Let every waiter through: the owner is shutting down."""
+        with self._free:
+            self._closed = True
+            self._free.notify_all()
+
+
+class MemoryBudget:
+    """One total, split once. What the pool of opened blocks takes is taken off first."""
+
+    def __init__(self, total: int, pool: int) -> None:
+        rest = total - pool
+        self.writing = Share("writing", rest * 4 // 10)
+        """Parts of blocks that are being written."""
+        self.uploading = Share("uploading", rest * 3 // 10)
+        """Segments on their way to the store."""
+        self.fetching = Share("fetching", rest * 3 // 10)
+        """Buffers of GETs, demand and read-ahead together; demand never waits for it."""
+
+    def taken(self) -> int:
+        return self.writing.taken + self.uploading.taken + self.fetching.taken
+
+    def close(self) -> None:
+        for share in (self.writing, self.uploading, self.fetching):
+            share.close()

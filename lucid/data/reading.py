@@ -1,0 +1,171 @@
+"""Reading file versions: the engine's reader, the fetcher behind it, and maps from rows.
+
+Any thread may call. Nothing here is held over I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lucid.data.fetch import Fetcher
+from lucid.data.segments import KeySource
+from lucid.engine import errors as engine_errors
+from lucid.engine.blockmap import BlockMap
+from lucid.engine.cachemap import CacheMap
+from lucid.engine.reader import Miss, ReadBuffer, Reader
+from lucid.errors import CorruptBlock, CorruptObject, InternalError
+from lucid.format.change import DATA, Change, SegmentRow
+from lucid.format.runs import Geometry
+
+__all__ = ["READ_MAX", "BlockReader", "MapBuilder"]
+
+READ_MAX = 1024 * 1024
+ATTEMPTS = 8
+"""A block may be evicted between its fetch and its read; more often than this is a fault."""
+
+
+class MapBuilder:
+    """Makes BlockMaps from runs: finds or makes the slot of each segment."""
+
+    def __init__(
+        self,
+        cachemap: CacheMap,
+        keys: KeySource,
+        geometry: Geometry,
+        segment_row: Callable[[bytes], SegmentRow | None],
+        staged_slot: Callable[[bytes], int | None],
+    ) -> None:
+        """`staged_slot` answers a new reference on the slot of a staged segment."""
+        self._map = cachemap
+        self._keys = keys
+        self._geometry = geometry
+        self._row = segment_row
+        self._staged_slot = staged_slot
+
+    def slot(self, segment: bytes, row: SegmentRow | None = None) -> int:
+        """A reference on the slot of a segment that is staged, or that the log names."""
+        staged = self._staged_slot(segment)
+        if staged is not None:
+            return staged
+        row = row or self._row(segment)
+        if row is None:
+            raise CorruptObject(f"Segment {segment.hex()[:16]} is named by nothing in the log.")
+        return self._map.acquire(
+            segment,
+            self._keys.key(segment, row.generation),
+            self._keys.context(row.generation),
+            row.stored_len,
+        )
+
+    def build(self, runs: Sequence[Change], size: int) -> BlockMap:
+        """The map of a file of `size` bytes from its runs."""
+        slots: dict[bytes, int] = {}
+        try:
+            for run in runs:
+                if run.kind == DATA and run.segment not in slots:
+                    slots[run.segment] = self.slot(run.segment)
+            return self._columns(runs, size, slots)
+        finally:
+            for slot in slots.values():
+                self._map.release(slot)
+
+    def _columns(self, runs: Sequence[Change], size: int, slots: dict[bytes, int]) -> BlockMap:
+        flat: list[int] = []
+        index: list[int] = []
+        for run in runs:
+            index.append(len(flat) if run.lengths is not None else -1)
+            if run.lengths is not None:
+                flat.extend(run.lengths)
+        return BlockMap(
+            self._map,
+            self._geometry.block_size,
+            size,
+            np.array([run.first for run in runs], dtype=np.int64),
+            np.array([run.count for run in runs], dtype=np.int64),
+            np.array([run.kind for run in runs], dtype=np.uint8),
+            np.array([slots.get(run.segment, -1) for run in runs], dtype=np.int32),
+            np.array([run.ordinal for run in runs], dtype=np.int64),
+            np.array([run.offset for run in runs], dtype=np.int64),
+            np.array([run.flags for run in runs], dtype=np.uint32),
+            np.array([run.last_len for run in runs], dtype=np.uint32),
+            np.array([run.last_valid for run in runs], dtype=np.uint32),
+            np.array(flat, dtype=np.uint32) if flat else None,
+            np.array(index, dtype=np.int64) if flat else None,
+        )
+
+
+class BlockReader:
+    """Reads byte ranges of maps, fetching what is not here."""
+
+    def __init__(self, cachemap: CacheMap, reader: Reader, fetcher: Fetcher) -> None:
+        self._map = cachemap
+        self._reader = reader
+        self._fetcher = fetcher
+
+    def read(self, blockmap: BlockMap, offset: int, length: int) -> ReadBuffer:
+        """The bytes [offset, offset + length), cut to the size; at most READ_MAX.
+
+        Raises CorruptBlock, CorruptObject or StoreUnavailable, all EIO.
+        """
+        distrusted: set[tuple[int, int]] = set()
+        for _ in range(ATTEMPTS):
+            try:
+                result = self._reader.read(blockmap, offset, length)
+                if not isinstance(result, Miss):
+                    return result
+                sources = self._fetcher.demand(result.ranges)
+                if sources:
+                    result = self._reader.open_from(blockmap, offset, length, sources)
+                    if not isinstance(result, Miss):
+                        return result
+            except engine_errors.CorruptBlock as error:
+                self._distrust(blockmap, offset, length, error, distrusted)
+            except engine_errors.CacheIOError as error:
+                self._forget(blockmap, offset, length, error.slot)
+            except engine_errors.LostBlock as error:
+                raise CorruptBlock("This part of the file is recorded as lost.") from error
+        raise CorruptObject("The cache gave up what it had just fetched, again and again.")
+
+    def is_local(self, blockmap: BlockMap, offset: int, length: int) -> bool:
+        """Whether this range can be read without the store."""
+        return not any(
+            self._map.missing(slot, start, size)
+            for slot, start, size in blockmap.needs(offset, length)
+        )
+
+    def fetch(self, blockmap: BlockMap, offset: int, length: int) -> None:
+        """Bring a range into the cache, waiting for it."""
+        self._fetcher.demand(blockmap.needs(offset, length))
+
+    def ahead(self, blockmap: BlockMap, offset: int, length: int) -> int:
+        """Begin to fetch a range that may be read soon."""
+        return self._fetcher.ahead(blockmap.needs(offset, length))
+
+    def _distrust(
+        self,
+        blockmap: BlockMap,
+        offset: int,
+        length: int,
+        error: engine_errors.CorruptBlock,
+        distrusted: set[tuple[int, int]],
+    ) -> None:
+        """A tag failed: from the cache it is a miss, from the store again it is final."""
+        if error.slot is None or error.ordinal is None:
+            raise InternalError("The engine did not say which block is corrupt.") from error
+        block = (error.slot, error.ordinal)
+        if not error.from_cache or block in distrusted or self._map.is_staged(error.slot):
+            segment = self._map.segment_id(error.slot).hex()[:16]
+            raise CorruptBlock(
+                f"Block {error.ordinal} of segment {segment} does not open: "
+                "it was altered or damaged in the store."
+            ) from error
+        distrusted.add(block)
+        self._forget(blockmap, offset, length, error.slot)
+
+    def _forget(self, blockmap: BlockMap, offset: int, length: int, slot: int) -> None:
+        for one, start, size in blockmap.needs(offset, length):
+            if one == slot and not self._map.is_staged(slot):
+                self._map.clear_present(slot, start, size)
+

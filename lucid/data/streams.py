@@ -1,0 +1,103 @@
+"""Which bytes of a file to fetch before they are asked for: the policy, pure.
+
+One `Streams` belongs to one open handle. Each read is told to it; it answers with the range that
+should be on its way. Sequential readers are followed, two and more at once; random readers get
+nothing. The owner locks.
+
+Policy: a read that begins at offset 0 opens a stream with a window of 1 MiB; a second read that goes on
+where an earlier one ended opens one with a window of one block. The window doubles when the reader
+has used up half of what was asked for ahead, up to a limit; memory pressure halves it. Requests of the kernel
+come out of order and a little back, and short skips forward keep a stream.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Stream", "Streams", "Want"]
+
+MiB = 1024 * 1024
+FIRST_WINDOW = MiB
+STREAMS_MAX = 4
+BACKWARD = 512 * 1024
+"""Kernel read-ahead sends several requests at once; they may come in any order."""
+FORWARD = 2 * MiB
+"""A skip up to this keeps the stream: fetching the gap costs less than starting again."""
+
+
+class Want(NamedTuple):
+    start: int
+    end: int
+
+
+class Stream:
+    """One sequential reader. `position` is the end of its furthest read, `asked` how far was fetched."""
+
+    __slots__ = ("asked", "position", "used", "window")
+
+    def __init__(self, position: int, window: int) -> None:
+        self.position = position
+        self.asked = position
+        self.window = window
+        self.used = 0
+
+
+class Streams:
+    """The sequential readers of one handle."""
+
+    def __init__(self, block_size: int, window_max: int) -> None:
+        self._block = block_size
+        self._window_max = window_max
+        self._streams: list[Stream] = []
+        self._ends: list[int] = []  # where recent reads that belong to no stream ended
+        self._clock = 0
+
+    def read(self, offset: int, length: int, size: int) -> Want | None:
+        """A read of [offset, offset + length) of a file of `size` bytes is served now.
+
+        Returns the range to fetch ahead, or None.
+        """
+        end = min(offset + length, size)
+        self._clock += 1
+        stream = self._match(offset, end)
+        if stream is None:
+            stream = self._begin(offset, end)
+            if stream is None:
+                return None
+        stream.used = self._clock
+        stream.position = max(stream.position, end)
+        stream.asked = max(stream.asked, stream.position)
+        if stream.asked - stream.position > stream.window // 2 or stream.asked >= size:
+            return None
+        start = stream.asked
+        if stream.asked > stream.position or start != end:
+            stream.window = min(stream.window * 2, self._window_max)
+        stream.asked = min(size, stream.position + stream.window)
+        return Want(start, stream.asked) if stream.asked > start else None
+
+    def shrink(self) -> None:
+        """Memory is short: ask for half as much from now on."""
+        for stream in self._streams:
+            stream.window = max(self._block, stream.window // 2)
+
+    def _match(self, offset: int, end: int) -> Stream | None:
+        for stream in self._streams:
+            back = stream.position - offset
+            if (back >= 0 and back <= BACKWARD + stream.window // 8) or 0 < -back <= FORWARD:
+                return stream
+        return None
+
+    def _begin(self, offset: int, end: int) -> Stream | None:
+        if offset == 0:
+            window = FIRST_WINDOW
+        elif any(0 <= offset - last <= self._block for last in self._ends):
+            window = self._block
+        else:
+            self._ends.append(end)
+            del self._ends[:-STREAMS_MAX]
+            return None
+        stream = Stream(end, window)
+        if len(self._streams) >= STREAMS_MAX:
+            self._streams.remove(min(self._streams, key=lambda one: one.used))
+        self._streams.append(stream)
+        return stream

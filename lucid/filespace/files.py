@@ -1,0 +1,404 @@
+"""Open files: reading, writing, durability, and when a change is published.
+
+FLUSH comes at every close(2), also before the first byte of `cmd > f`; it only makes durable. RELEASE of the
+last handle that wrote publishes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+
+from lucid.data.draft import Draft
+from lucid.data.streams import Streams
+from lucid.errors import (
+    BadHandle,
+    DataError,
+    Exists,
+    InternalError,
+    IsDirectory,
+    LocalError,
+    NotFound,
+    StoreUnavailable,
+)
+from lucid.filespace.parts import Parts, attributes_of, check_name
+from lucid.filespace.surface import Attributes, Invalidation
+
+__all__ = ["Files", "Handle", "draft_attributes"]
+
+MiB = 1024 * 1024
+RELEASE_HOLD_S = 0.02
+"""How long later ops wait for the RELEASE that follows a FLUSH."""
+WINDOW_MAX = 32 * MiB
+SPILL_ABOVE = 0.5
+"""Share of the writing memory above which the oldest drafts give theirs back."""
+
+
+class Handle:
+    """One open file."""
+
+    __slots__ = ("append", "closed", "ino", "lock", "readable", "streams", "writable", "wrote")
+
+    def __init__(self, ino: int, flags: int, streams: Streams) -> None:
+        mode = flags & os.O_ACCMODE
+        self.ino = ino
+        self.readable = mode in (os.O_RDONLY, os.O_RDWR)
+        self.writable = mode in (os.O_WRONLY, os.O_RDWR)
+        self.append = bool(flags & os.O_APPEND)
+        self.streams = streams
+        self.lock = threading.Lock()
+        self.wrote = False
+        self.closed = False
+
+
+def draft_attributes(draft: Draft, row_nlink: int, mode: int, uid: int, gid: int, rdev: int) -> Attributes:
+    """stat(2) of a file with unpublished content."""
+    return Attributes(
+        draft.ino, mode, row_nlink, uid, gid, rdev, draft.size,
+        -(-draft.data_bytes() // 512), draft.atime_ns, draft.mtime_ns, draft.ctime_ns,
+    )  # fmt: skip
+
+
+class Files:
+    """Operations on open files."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lock = threading.Lock()
+        self._open: dict[int, list[int]] = {}
+        """[handles, writers] of each inode that is open."""
+        self._moved: dict[int, int] = {}
+        """Where the content of an open inode went, when the fold gave it another number."""
+
+    # -- opening
+
+    def create(
+        self, parent: int, name: bytes, mode: int, uid: int, gid: int, flags: int
+    ) -> tuple[Handle, Attributes]:
+        """A new private file: the log hears of it when it is published."""
+        parts = self._parts
+        check_name(name)
+        with parts.order.lock:
+            parts.check_writable()
+            parts.directory(parent)
+            if parts.table.named(parent, name) or parts.replica.lookup(parent, name):
+                raise Exists
+            ino = parts.next_op_id()
+            draft = Draft(ino, parts.geometry)
+            now = parts.clock.time_ns()
+            draft.private = True
+            draft.parent, draft.name = parent, name
+            draft.mode = stat.S_IFREG | stat.S_IMODE(mode)
+            draft.uid, draft.gid = uid, gid
+            draft.atime_ns = now
+            draft.touch(now, parts.clock.monotonic())
+            parts.table.add(draft)
+            parts.table.touch(parent, now)
+        handle = self._handle(ino, flags)
+        handle.wrote = True
+        return handle, draft_attributes(draft, 1, draft.mode, uid, gid, 0)
+
+    def _handle(self, ino: int, flags: int) -> Handle:
+        handle = Handle(ino, flags, Streams(self._parts.geometry.block_size, WINDOW_MAX))
+        self._count(ino, 1, handle.writable)
+        return handle
+
+    def _count(self, ino: int, handles: int, writer: bool) -> bool:
+        """Count handles of an inode; False when none is left."""
+        with self._lock:
+            counts = self._open.setdefault(ino, [0, 0])
+            counts[0] += handles
+            counts[1] += handles * writer
+            if counts[0] > 0:
+                return True
+            del self._open[ino]
+            self._moved.pop(ino, None)
+            return False
+
+    def is_open(self, ino: int) -> bool:
+        return ino in self._open
+
+    def writers(self, ino: int) -> int:
+        counts = self._open.get(ino)
+        return counts[1] if counts else 0
+
+    def moved(self, ino: int, landed: int) -> None:
+        """What this device wrote to `ino` is content of `landed` now: its handles follow."""
+        with self._lock:
+            if landed and landed != ino and ino in self._open:
+                self._moved[ino] = landed
+
+    def _follow(self, handle: Handle) -> int:
+        """The inode that a handle is about."""
+        if handle.wrote and handle.ino in self._moved:
+            landed = self._moved.get(handle.ino, handle.ino)
+            self._count(landed, 1, handle.writable)
+            old, handle.ino = handle.ino, landed
+            self._count(old, -1, handle.writable)
+            self.forget_pages(old)
+        return handle.ino
+
+    def forget_pages(self, ino: int) -> None:
+        self._parts.tell([Invalidation(ino, None)])
+
+    def open(self, ino: int, flags: int) -> Handle:
+        parts = self._parts
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            parts.check_writable()
+        draft = parts.table.get(ino)
+        size = draft.size if draft is not None else self._open_published(ino)
+        handle = self._handle(ino, flags)
+        try:
+            if flags & os.O_TRUNC and size:
+                with self.writing(handle) as draft:
+                    parts.drafting.truncate(draft, 0)
+                handle.wrote = True
+            elif handle.readable and draft is None:
+                parts.store.warm()
+        except BaseException:
+            self._count(ino, -1, handle.writable)
+            raise
+        return handle
+
+    def _open_published(self, ino: int) -> int:
+        row = self._parts.replica.inode(ino)
+        if row is None:
+            draft = self._parts.table.get(ino)
+            if draft is None:
+                raise NotFound
+            return draft.size
+        if stat.S_ISDIR(row.mode):
+            raise IsDirectory
+        return row.size
+
+    # -- drafts
+
+    def writing(self, handle: Handle) -> _Writing:
+        """The draft of a handle's inode, made if there is none, locked while the context lasts."""
+        return _Writing(self._parts, handle)
+
+    # -- reading and writing
+
+    def read(self, handle: Handle, offset: int, length: int) -> bytes | memoryview:
+        parts = self._parts
+        if not handle.readable:
+            raise BadHandle
+        draft = parts.table.get(self._follow(handle))
+        if draft is not None:
+            if draft.failure:
+                raise DataError(draft.failure)
+            found = parts.drafting.read(draft, offset, length)
+            if not draft.gone:
+                return memoryview(found)
+        return self._read_published(handle, offset, length)
+
+    def _read_published(self, handle: Handle, offset: int, length: int) -> memoryview:
+        parts = self._parts
+        blockmap = parts.file_maps.newest(handle.ino)
+        if offset >= blockmap.size:
+            return memoryview(b"")
+        with handle.lock:
+            want = handle.streams.read(offset, length, blockmap.size)
+        if want is not None:
+            parts.reader.ahead(blockmap, want.start, want.end - want.start)
+        return memoryview(parts.reader.read(blockmap, offset, length))
+
+    def write(self, handle: Handle, offset: int, data: bytes | memoryview) -> int:
+        parts = self._parts
+        if not handle.writable:
+            raise BadHandle
+        parts.check_writable()
+        self._follow(handle)
+        memory = parts.memory.writing
+        if memory.taken > memory.total * SPILL_ABOVE:
+            self._spill(handle.ino)
+        # Room is taken before the lock: who waits for memory must not keep others from their drafts.
+        with memory.held(min(len(data), memory.total), parts.config.write_wait_s), self.writing(
+            handle
+        ) as draft:
+            count = parts.drafting.write(draft, offset, data, handle.append)
+        handle.wrote = True
+        return count
+
+    def _spill(self, busy: int) -> None:
+        """Memory is short: the drafts with the most dirty bytes put them into the journal."""
+        drafts = sorted(self._parts.table.all(), key=lambda draft: -draft.dirty_bytes)
+        for draft in drafts[:4]:
+            if draft.dirty_bytes:
+                self._parts.drafting.spill(draft)
+
+    # -- durable and visible
+
+    def flush(self, handle: Handle) -> None:
+        parts = self._parts
+        draft = parts.table.get(handle.ino)
+        if draft is None or not handle.writable:
+            return
+        if draft.failure:
+            raise DataError(draft.failure)
+        parts.drafting.save(draft)
+        if draft.unpublished and not draft.gone and not draft.unlinked:
+            if parts.config.durability == "store" and draft.written:
+                self._into_store(draft)
+            else:
+                parts.publisher.flushed(draft, RELEASE_HOLD_S)
+
+    def fsync(self, handle: Handle) -> None:
+        parts = self._parts
+        draft = parts.table.get(handle.ino)
+        if draft is not None:
+            if draft.failure:
+                raise DataError(draft.failure)
+            parts.drafting.save(draft)
+            parts.drafting.make_durable(draft)
+            if parts.config.durability == "store" and draft.unpublished and not draft.unlinked:
+                self._into_store(draft)
+        else:
+            self._sync_pending()
+            if parts.config.durability == "store":
+                self._wait_committed()
+
+    def _sync_pending(self) -> None:
+        """All that is pending survives loss of power: staging first, then the journal."""
+        self._parts.staging.sync()
+        self._parts.book.sync()
+
+    def fsync_directory(self) -> None:
+        self._sync_pending()
+        if self._parts.config.durability == "store":
+            self._wait_committed()
+
+    def _into_store(self, draft: Draft) -> None:
+        self._parts.publisher.publish(draft, wait=True)
+        self._wait_committed()
+
+    def _wait_committed(self) -> None:
+        parts = self._parts
+        parts.commit_now()
+        if not parts.order.wait_settled(parts.order.last, parts.config.write_wait_s):
+            raise StoreUnavailable(
+                "The store did not take the change in time; it is kept here and sent later."
+            )
+
+    def release(self, handle: Handle) -> None:
+        """Publish when the last writer goes. Faults of the store wait, those of the disk are kept
+        in the draft and told to whoever syncs."""
+        parts = self._parts
+        if handle.closed:
+            raise InternalError("A handle is released once.")
+        handle.closed = True
+        ino = self._follow(handle)
+        still_open = self._count(ino, -1, handle.writable)
+        draft = parts.table.get(ino)
+        if draft is None:
+            return
+        if draft.unlinked:
+            if not still_open:
+                with parts.order.lock, draft.lock:
+                    if not draft.gone:
+                        parts.publisher.drop(draft)
+        elif draft.unpublished and (handle.wrote or not still_open):
+            self.publish_quietly(draft)
+
+    def publish_quietly(self, draft: Draft) -> None:
+        """Publish; a fault that comes with nobody waiting stays with the draft."""
+        try:
+            self._parts.publisher.publish(draft)
+        except LocalError as error:
+            draft.failure = ""
+            self._parts.publisher.problem = f"A file could not be published: {error}"
+        except DataError as error:
+            self._parts.publisher.set_aside(draft, str(error))
+
+    def truncate(self, ino: int, size: int, handle: Handle | None) -> None:
+        """truncate(2); published at once when nobody has the file open for writing."""
+        parts = self._parts
+        parts.check_writable()
+        own = handle or self._handle(ino, os.O_WRONLY)
+        try:
+            with self.writing(own) as draft:
+                parts.drafting.truncate(draft, size)
+        finally:
+            if handle is None:
+                self._count(ino, -1, True)
+        if handle is not None:
+            handle.wrote = True
+        if not self.writers(ino) and not draft.unlinked:
+            self.publish_quietly(draft)
+
+    def attributes(self, ino: int) -> Attributes:
+        parts = self._parts
+        draft = parts.table.get(ino)
+        if draft is not None:
+            with draft.lock:
+                if draft.private:
+                    nlink = 0 if draft.unlinked else 1
+                    return draft_attributes(draft, nlink, draft.mode, draft.uid, draft.gid, 0)
+                row = parts.replica.inode(ino)
+                if row is not None and not draft.gone:
+                    return draft_attributes(draft, row.nlink, row.mode, row.uid, row.gid, row.rdev)
+        row = parts.replica.inode(ino)
+        if row is None:
+            # Published between the two questions: the table lets go after the replica has it.
+            draft = parts.table.get(ino)
+            if draft is None:
+                raise NotFound
+            return draft_attributes(draft, 1, draft.mode, draft.uid, draft.gid, 0)
+        attributes = attributes_of(row)
+        touched = parts.table.touched(ino) if stat.S_ISDIR(row.mode) else 0
+        if touched > attributes.mtime_ns:
+            attributes = attributes._replace(mtime_ns=touched, ctime_ns=max(touched, attributes.ctime_ns))
+        return attributes
+
+
+class _Writing:
+    """Holds a draft's lock; makes the draft over the newest version when there is none."""
+
+    def __init__(self, parts: Parts, handle: Handle) -> None:
+        self._parts = parts
+        self._handle = handle
+        self._draft: Draft | None = None
+
+    def __enter__(self) -> Draft:
+        while True:
+            draft = self._parts.table.get(self._handle.ino) or self._make()
+            draft.lock.acquire()
+            if draft.gone:
+                draft.lock.release()
+                continue
+            if draft.failure:
+                draft.lock.release()
+                raise DataError(draft.failure)
+            self._draft = draft
+            return draft
+
+    def __exit__(self, *_exception: object) -> None:
+        assert self._draft is not None
+        self._draft.lock.release()
+
+    def _make(self) -> Draft:
+        parts, handle = self._parts, self._handle
+        # Under the order lock, so that no op changes the version between its row and its map.
+        with parts.order.lock:
+            found = parts.table.get(handle.ino)
+            if found is not None:
+                return found
+            ino = handle.ino
+            row = parts.inode(ino)
+            if not stat.S_ISREG(row.mode):
+                raise BadHandle
+            version, blockmap = parts.file_maps.at(ino, None)
+            draft = Draft(ino, parts.geometry)
+            draft.base = row.version
+            if version != row.version:
+                raise InternalError(f"Inode {ino} has two newest versions.")
+            draft.base_map = blockmap if blockmap.size else None
+            draft.base_bytes = row.data_bytes
+            draft.keep = draft.size = row.size
+            draft.parent, draft.name = row.last_parent, row.last_name
+            draft.mode, draft.uid, draft.gid = row.mode, row.uid, row.gid
+            draft.atime_ns, draft.mtime_ns, draft.ctime_ns = row.atime_ns, row.mtime_ns, row.ctime_ns
+            draft.unlinked = not row.nlink
+            return parts.table.add(draft)
+

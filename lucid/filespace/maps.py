@@ -1,0 +1,84 @@
+"""The newest map of files that are read, so that a read asks the replica nothing.
+
+Any thread may call. A map is forgotten when an op touches its inode; one that was built while that
+happened is not kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+
+from lucid.data.reading import MapBuilder
+from lucid.engine.blockmap import BlockMap
+from lucid.engine.cachemap import CacheMap
+from lucid.errors import NotFound
+from lucid.format.runs import Geometry
+from lucid.meta.replica import Replica
+
+__all__ = ["FileMaps"]
+
+KEPT = 2048
+
+
+class FileMaps:
+    """BlockMaps by inode, the longest unused out first."""
+
+    def __init__(
+        self, replica: Replica, builder: MapBuilder, cachemap: CacheMap, geometry: Geometry
+    ) -> None:
+        self._replica = replica
+        self._builder = builder
+        self._cachemap = cachemap
+        self._geometry = geometry
+        self._lock = threading.Lock()
+        self._maps: OrderedDict[int, BlockMap] = OrderedDict()
+        self._changes = 0
+
+    def newest(self, ino: int) -> BlockMap:
+        """The map of the newest version. Raises NotFound."""
+        found = self._maps.get(ino)
+        if found is not None:
+            return found
+        changes = self._changes
+        built = self.at(ino, None)[1]
+        with self._lock:
+            if changes == self._changes:
+                self._maps[ino] = built
+                if len(self._maps) > KEPT:
+                    self._maps.popitem(last=False)
+        return built
+
+    def at(self, ino: int, version: int | None) -> tuple[int, BlockMap]:
+        """(version, map) of a version, the newest by default. Raises NotFound."""
+        columns = self._replica.map_columns(ino, version)
+        if columns is None:
+            raise NotFound
+        slots: list[int] = []
+        try:
+            for row in columns.segments:
+                slots.append(self._builder.slot(row.id, row))
+            table = np.array([*slots, -1], dtype=np.int32)
+            return columns.version, BlockMap(
+                self._cachemap, self._geometry.block_size, columns.size,
+                columns.first, columns.count, columns.kind, table[columns.segment],
+                columns.ordinal, columns.offset, columns.flags, columns.last_len,
+                columns.last_valid, columns.lengths, columns.lengths_index,
+            )  # fmt: skip
+        finally:
+            for slot in slots:
+                self._cachemap.release(slot)
+
+    def forget(self, inodes: Iterable[int]) -> None:
+        with self._lock:
+            self._changes += 1
+            for ino in inodes:
+                self._maps.pop(ino, None)
+
+    def forget_all(self) -> None:
+        with self._lock:
+            self._changes += 1
+            self._maps.clear()

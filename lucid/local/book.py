@@ -1,0 +1,99 @@
+"""Who still needs which record of the journal.
+
+The journal moves records when it empties a file; whoever keeps one holds a `Live`, whose position the
+book renews. `append` and `release` pass through here so that emptying finds the rest still.
+Any thread may call; the lock is held over an append (a write into the page cache), and over emptying.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from lucid.format.journal import ImageRecord, Patch, Record
+from lucid.local.frames import Position
+from lucid.local.journal import Journal
+
+__all__ = ["JournalBook", "Live"]
+
+
+class Live:
+    """A record that is still needed. `position` changes when the journal moves it."""
+
+    __slots__ = ("follows_image", "position")
+
+    def __init__(self, position: Position, follows_image: bool) -> None:
+        self.position = position
+        self.follows_image = follows_image
+
+
+class JournalBook:
+    """A journal and its live records."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._lock = threading.Lock()
+        self._live: set[Live] = set()
+
+    def adopt(self, position: Position, record: Record) -> Live:
+        """A replayed record that is still needed."""
+        with self._lock:
+            return self._keep(position, record)
+
+    def forget(self, positions: Iterable[Position]) -> None:
+        """Replayed records that nobody needs."""
+        with self._lock:
+            for position in positions:
+                self.journal.release(position)
+
+    def append(self, record: Record, *, removal: bool = False) -> Live:
+        with self._lock:
+            return self._keep(self.journal.append(record, removal=removal), record)
+
+    def append_many(self, records: Sequence[Record]) -> list[Live]:
+        with self._lock:
+            positions = self.journal.append_many(records)
+            return [self._keep(*pair) for pair in zip(positions, records, strict=True)]
+
+    def note(self, record: Record, *, removal: bool = False) -> Position:
+        """Append a record that nobody keeps: it says something about others only."""
+        with self._lock:
+            position = self.journal.append(record, removal=removal)
+            self.journal.release(position)
+            return position
+
+    def release(self, lives: Iterable[Live | None]) -> None:
+        with self._lock:
+            for live in lives:
+                if live is not None and live in self._live:
+                    self._live.remove(live)
+                    self.journal.release(live.position)
+
+    def sync(self) -> None:
+        """Returns when all that was appended survives loss of power."""
+        self.journal.sync()
+
+    def read(self, live: Live) -> Record:
+        return self.journal.read(live.position)
+
+    def empty_if_worth(self) -> bool:
+        """Let the journal empty its oldest files when little in them lives."""
+        if self.journal.worth_emptying() is None:
+            return False
+        with self._lock:
+            upto = self.journal.worth_emptying()
+            if upto is None:
+                return False
+            moving = sorted(
+                (live for live in self._live if live.position.file <= upto or live.follows_image),
+                key=lambda live: (live.position.file, live.position.ordinal),
+            )
+            moved = self.journal.compact(upto, [live.position for live in moving])
+            for live, position in zip(moving, moved, strict=True):
+                live.position = position
+        return True
+
+    def _keep(self, position: Position, record: Record) -> Live:
+        live = Live(position, isinstance(record, (Patch, ImageRecord)))
+        self._live.add(live)
+        return live

@@ -1,0 +1,1 @@
+"""The threads that publish, commit, poll and fold, and the order of own ops that they share."""

@@ -1,0 +1,259 @@
+"""The order of own ops: from the moment a caller's change is accepted until an entry holds it.
+
+`lock` is the order lock, the outermost of the filespace: whoever changes names, attributes or published
+content holds it while the change is checked, journaled and applied, so that journal, replica and log agree on one
+order. It is never held over the store or over a wait.
+
+A *hold* keeps back ops that were accepted after it began, for at most its time: a file was flushed and its
+RELEASE, which publishes it, must come first (DESIGN: publish), or a publish waits for blocks of its base.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from lucid.data.segments import StagedSegments
+from lucid.errors import LucidError, Stopped
+from lucid.format.change import SegmentRow
+from lucid.format.journal import Failed, OpRecord, Settled
+from lucid.format.ops import Op
+from lucid.local.book import JournalBook, Live
+from lucid.meta.fold_effect import Effect
+from lucid.types import Clock
+
+__all__ = ["Hold", "Order", "Placed"]
+
+Apply = Callable[[int, Op, "list[SegmentRow]"], Effect]
+
+
+class Placed(NamedTuple):
+    """One op that is pending."""
+
+    position: int
+    op: Op
+    segments: tuple[bytes, ...]
+    live: Live
+    size: int  # about how many bytes it takes in an entry
+
+
+class Hold:
+    """Ops from `start` on wait; once `end` is set they are committed together with it."""
+
+    __slots__ = ("deadline", "end", "start")
+
+    def __init__(self, start: int, deadline: float | None) -> None:
+        self.start = start
+        self.deadline = deadline
+        self.end: int | None = None
+
+
+class Order:
+    """The queue of pending ops. Fields are guarded by `lock`, except where they say otherwise."""
+
+    def __init__(
+        self, book: JournalBook, staged: StagedSegments, clock: Clock, apply: Apply
+    ) -> None:
+        self.lock = threading.RLock()
+        self.news = threading.Condition(self.lock)
+        self._book = book
+        self._staged = staged
+        self._clock = clock
+        self._apply = apply
+        self._queue: deque[Placed] = deque()
+        self._next = 1
+        self._settled = 0
+        self._holds: list[Hold] = []
+        self.stopped: LucidError | None = None
+        """Why nothing more may be written; None while all is well."""
+
+    # -- accepting
+
+    def check_writable(self) -> None:
+        """Raises what stopped writing."""
+        if self.stopped is not None:
+            raise type(self.stopped)(str(self.stopped))
+
+    def stop(self, reason: LucidError) -> None:
+        with self.news:
+            if self.stopped is None:
+                self.stopped = reason
+            self.news.notify_all()
+
+    def place(self, op: Op, segments: Iterable[bytes] = ()) -> Effect:
+        """Accept an op: journal it, apply it, queue it. REQUIRES: lock held, and the op checked.
+
+        Raises DiskFull or LocalError when the journal cannot take it; nothing has changed then.
+        """
+        self.check_writable()
+        names = tuple(segments)
+        rows = self._staged.rows(names)
+        position = self._next
+        live = self._book.append(OpRecord(position, tuple(rows), op), removal=not names)
+        self._next += 1
+        return self._enter(position, op, names, rows, live)
+
+    def restore(self, position: int, op: Op, segments: Iterable[bytes], live: Live) -> Effect:
+        """An op that the journal held when the filespace was opened. REQUIRES: lock held."""
+        names = tuple(segments)
+        self._next = max(self._next, position + 1)
+        return self._enter(position, op, names, self._staged.rows(names), live)
+
+    def _enter(
+        self, position: int, op: Op, names: tuple[bytes, ...], rows: list[SegmentRow], live: Live
+    ) -> Effect:
+        try:
+            effect = self._apply(position, op, rows)
+        except BaseException as error:
+            self._book.note(Failed(position, str(error).encode()[:1000]), removal=True)
+            self._book.release([live])
+            raise
+        self._staged.retain(names)
+        size = 200 + 70 * len(rows) + 40 * len(getattr(op, "changes", ()))
+        self._queue.append(Placed(position, op, names, live, size))
+        self.news.notify_all()
+        return effect
+
+    def reserve_positions(self, below: int) -> None:
+        """Positions below this were used before."""
+        with self.lock:
+            self._next = max(self._next, below)
+            self._settled = max(self._settled, 0)
+
+    # -- holding back
+
+    def hold(self, seconds: float | None) -> Hold:
+        """Keep ops that come from now on behind whatever `release_hold` places."""
+        with self.lock:
+            deadline = None if seconds is None else self._clock.monotonic() + seconds
+            hold = Hold(self._next, deadline)
+            self._holds.append(hold)
+            return hold
+
+    def release_hold(self, hold: Hold, placed: bool) -> None:
+        """The hold is over; when something was `placed` for it, ops held back go with it."""
+        with self.news:
+            if hold not in self._holds:
+                return
+            if placed and self._next - 1 > hold.start:
+                hold.end = self._next - 1
+                hold.deadline = None
+            else:
+                self._holds.remove(hold)
+            self.news.notify_all()
+
+    # -- committing
+
+    def take(self, ops_max: int, bytes_max: int) -> list[Placed]:
+        """The longest prefix that one entry may hold now: uploaded, and not held back."""
+        with self.lock:
+            now = self._clock.monotonic()
+            self._holds = [
+                hold
+                for hold in self._holds
+                if (hold.deadline is None or hold.deadline > now)
+                and (hold.end is None or hold.end > self._settled)
+            ]
+            batch: list[Placed] = []
+            size = 0
+            for placed in self._queue:
+                size += placed.size
+                if len(batch) >= ops_max or (batch and size > bytes_max):
+                    break
+                if not self._staged.are_uploaded(placed.segments):
+                    break
+                batch.append(placed)
+            return self._held_back(batch)
+
+    def _held_back(self, batch: list[Placed]) -> list[Placed]:
+        for hold in self._holds:
+            if hold.end is None:
+                batch = [placed for placed in batch if placed.position < hold.start]
+            elif batch and hold.start <= batch[-1].position < hold.end:
+                before = [placed for placed in batch if placed.position < hold.start]
+                # More ops were held back than one entry takes: then they go in two.
+                if before or not self._fills_entry(batch):
+                    batch = before
+        return batch
+
+    def _fills_entry(self, batch: list[Placed]) -> bool:
+        following = next((p for p in self._queue if p.position > batch[-1].position), None)
+        return following is not None and self._staged.are_uploaded(following.segments)
+
+    def hold_ends(self) -> float | None:
+        """Monotonic time at which the next hold ends by itself."""
+        with self.lock:
+            ends = [hold.deadline for hold in self._holds if hold.deadline is not None]
+            return min(ends, default=None)
+
+    def waiting_segments(self, ops_max: int) -> list[bytes]:
+        """Segments that the next ops need, and that may not be finished yet."""
+        with self.lock:
+            found: dict[bytes, None] = {}
+            for index, placed in enumerate(self._queue):
+                if index >= ops_max:
+                    break
+                found.update(dict.fromkeys(placed.segments))
+            return list(found)
+
+    def settle(self, position: int) -> list[Placed]:
+        """Every op up to `position` is in the log: forget them. Returns them."""
+        with self.news:
+            done: list[Placed] = []
+            while self._queue and self._queue[0].position <= position:
+                done.append(self._queue.popleft())
+            if done:
+                self._settled = done[-1].position
+                self._book.note(Settled(self._settled), removal=True)
+                self._book.release([placed.live for placed in done])
+            self.news.notify_all()
+            return done
+
+    # -- asking
+
+    @property
+    def pending(self) -> int:
+        return len(self._queue)
+
+    @property
+    def last(self) -> int:
+        """Position of the newest op that was accepted."""
+        with self.lock:
+            return self._next - 1
+
+    def op_ids(self) -> dict[int, int]:
+        """Op id -> position of all that is pending."""
+        with self.lock:
+            return {placed.op.op_id: placed.position for placed in self._queue}  # type: ignore[union-attr]
+
+    def touches(self, ino: int) -> bool:
+        """Whether a pending op is about this inode (for user.lucid.state; looks at a bounded number)."""
+        with self.lock:
+            for index, placed in enumerate(reversed(self._queue)):
+                if index > 10_000:
+                    return True
+                op = placed.op
+                if ino in (getattr(op, "ino", 0), getattr(op, "op_id", 0)):
+                    return True
+            return False
+
+    def wait_settled(self, position: int, timeout: float | None) -> bool:
+        """Wait until every op up to `position` is committed. Raises what stopped writing."""
+        deadline = None if timeout is None else self._clock.monotonic() + timeout
+        with self.news:
+            while self._queue and self._queue[0].position <= position:
+                self.check_writable()
+                left = None if deadline is None else deadline - self._clock.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self.news.wait(left if left is None else min(left, 1.0))
+            return True
+
+    def wake(self) -> None:
+        with self.news:
+            self.news.notify_all()
+
+    def close(self) -> None:
+        self.stop(Stopped("The filespace is closed."))
