@@ -20,7 +20,7 @@ __all__ = ["DEPTH_MAX", "SliceReader", "pack", "unpack"]
 DEPTH_MAX = 8
 
 _LEAVES = frozenset({int, bytes, type(None)})
-_ARRAYS = frozenset({list, tuple})
+_ARRAYS = (list, tuple)
 
 
 def pack(value: Any) -> bytes:
@@ -117,16 +117,16 @@ def _check(value: Any, depth: int = 0) -> None:
     """Types and nesting, level by level: set() and chain run in C, where the leaves are many."""
     level: Sequence[Any] = (value,)
     while level:
-        kinds = set(map(type, level))
-        if not kinds - _LEAVES:
+        arrays = set(map(type, level)) - _LEAVES
+        if not arrays:
             return
-        if kinds - _LEAVES - _ARRAYS:
-            bad = sorted(kind.__name__ for kind in kinds - _LEAVES - _ARRAYS)
+        bad = [kind.__name__ for kind in arrays if not issubclass(kind, _ARRAYS)]
+        if bad:
             raise FormatError(f"A body holds a type that the format has not: {', '.join(bad)}.")
         depth += 1
         if depth > DEPTH_MAX:
             raise FormatError(f"A body is nested more than {DEPTH_MAX} deep.")
-        level = list(chain.from_iterable(part for part in level if type(part) in _ARRAYS))
+        level = list(chain.from_iterable(part for part in level if type(part) in arrays))
 
 
 def _refuse_map(_value: Any) -> Any:

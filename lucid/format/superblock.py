@@ -84,7 +84,7 @@ def encode_superblock(superblock: Superblock, signature: bytes) -> bytes:
 def decode_superblock(data: bytes) -> SignedSuperblock:
     """The parts of the object. The signature is not checked here.
 
-    Raises FormatError; UnsupportedFormat, by name, for a format, suite or feature that is not known.
+    Raises FormatError; UnsupportedFormat for a format, suite or feature that is not known.
     """
     if not data.startswith(MAGIC):
         if data[:7] == MAGIC[:7]:
@@ -101,8 +101,7 @@ def decode_superblock(data: bytes) -> SignedSuperblock:
 
 def _encode_body(superblock: Superblock) -> bytes:
     _check(superblock)
-    fields = superblock._replace(features=tuple(sorted(superblock.features)))
-    return pack([FORMAT_VERSION, *fields])
+    return pack([FORMAT_VERSION, *superblock])
 
 
 def _decode_body(body: bytes) -> Superblock:
@@ -145,8 +144,8 @@ def _check(superblock: Superblock) -> None:
 def _check_features(features: tuple[bytes, ...]) -> None:
     if any(type(name) is not bytes or not 0 < len(name) <= NAME_MAX for name in features):
         raise FormatError("A feature of the superblock is not a name.")
-    if len(set(features)) != len(features):
-        raise FormatError("A feature stands twice in the superblock.")
+    if list(features) != sorted(set(features)):
+        raise FormatError("The features of the superblock do not ascend.")
     unknown = sorted(set(features) - _KNOWN_FEATURES)
     if unknown:
         names = ", ".join(name.decode("utf-8", "replace") for name in unknown)
