@@ -99,7 +99,7 @@ class Trace:
         if plain:
             inodes = {alive_signal(ino) for ino in inodes}
         others = (key for key in self.reads if key < 0 or key not in self.writes)
-        return (*inodes, *others)
+        return tuple({*inodes, *others})
 
 
 class PendingOp(NamedTuple):
@@ -132,6 +132,11 @@ class DirectoryOverlay:
         """(latest time, subdirectories to add), or None where nothing is pending."""
         found = self._rows.get(ino)
         return None if found is None else found[1:]
+
+    def rows(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Every directory with what `get` says of it."""
+        for ino, row in self._rows.items():
+            yield ino, row[1:]
 
     def add(self, op: PendingOp) -> None:
         self.inodes += op.inodes
@@ -272,8 +277,11 @@ class PendingOps:
         """Whether the op that is applied at `position` is `op`, to the last field."""
         return self.applied[position].digest == hash(pack_op(op))
 
-    def settle(self, position: int, stamp: int) -> None:
-        """The first pending op is committed as it stands: its rows belong to the base now."""
+    def settle(self, position: int, stamp: int) -> PendingOp:
+        """The first pending op is committed as it stands: its rows belong to the base now.
+
+        What it counted is left to the caller, who keeps the base's totals.
+        """
         record = self._remove(position)
         self._tables.undo.put(position, None)
         versions = self._tables.version
@@ -282,6 +290,7 @@ class PendingOps:
         for touch in record.touches:
             add_touch(self._tables, touch)
         self.overlay.forgive(record)
+        return record
 
     def drop(self, position: int) -> None:
         """Forget an op that is undone."""

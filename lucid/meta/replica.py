@@ -27,6 +27,7 @@ from lucid.meta import schema
 from lucid.meta.fold_effect import NOTHING, Author, Effect
 from lucid.meta.pending import PendingOps
 from lucid.meta.replica_base import Layers
+from lucid.meta.replica_dump import dump_rows
 from lucid.meta.replica_events import Changed
 from lucid.meta.replica_map import MapColumns, read_map
 from lucid.meta.replica_reads import DirectoryRead, Reads, Totals
@@ -346,6 +347,16 @@ class Replica:
         """What others' ops, and own ones applied again, changed since the last call."""
         with self._turn:
             return self._layers.events.take()
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row, as `MemoryState.dump` has them. Holds the lock throughout: not for a mount."""
+        with self._turn:
+            return dump_rows(self._tables, self._pending, self._state)
+
+    @property
+    def state(self) -> ReplicaState:
+        """The state for one thread's questions where no other thread calls: tests and fsck."""
+        return self._state
 
     # Housekeeping
 

@@ -60,7 +60,8 @@ class Layers:
             if position is not None:
                 self.redo()
                 if position == pending.head() and pending.same(position, op):
-                    pending.settle(position, stamp)
+                    record = pending.settle(position, stamp)
+                    self.state.count(record.inodes, record.data_bytes)
                     return True
                 self._take_out(position)
         state = self.state

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from stat import S_IFDIR, S_IFMT
+from stat import S_IFDIR
 from typing import Any
 
 import msgpack
@@ -59,6 +59,7 @@ __all__ = ["COMMITTED", "ReplicaState", "extent_rows_at"]
 COMMITTED = -1
 """The `at` of an op that is committed: it stands before every pending one."""
 
+_TYPE = 0o170000
 _EXTENT_COLUMNS = ", ".join(EXTENT.columns)
 
 
@@ -139,6 +140,8 @@ class ReplicaState:
 
     def put_inode(self, row: InodeRow) -> None:
         ino = row.ino
+        if row.mode & _TYPE == S_IFDIR and self._tables.inode.get(ino) is None:
+            self._tables.dentry.directory_is_new(ino)
         if self._watched:
             self._write(ino)
             before = self._tables.inode.get(ino)
@@ -236,13 +239,13 @@ class ReplicaState:
     def extents(self, ino: int, first: int, end: int) -> Sequence[Extent]:
         if self._watched:
             self._read(ino)
-        return [self._extent(row) for row in self._newest(ino, first, end)]
+        return [self.extent(row) for row in self._newest(ino, first, end)]
 
     def extents_at(self, ino: int, version: int) -> Sequence[Extent]:
         if self._watched:
             self._read(ino)
             self._read(version)
-        return [self._extent(row) for row in extent_rows_at(self._tables, ino, version)]
+        return [self.extent(row) for row in extent_rows_at(self._tables, ino, version)]
 
     def end_extent(self, ino: int, extent: Extent, version: int) -> None:
         if self._watched:
@@ -296,7 +299,8 @@ class ReplicaState:
             del found[0]
         return found
 
-    def _extent(self, row: ExtentRow) -> Extent:
+    def extent(self, row: ExtentRow) -> Extent:
+        """A row as the fold has it."""
         segment = self._segment_ids.get(row.segment)
         if segment is None:
             if len(self._segment_ids) >= 4096:
@@ -338,6 +342,8 @@ class ReplicaState:
 
     def _staged(self, target: int) -> list[StagedRow]:
         tables = self._tables
+        if target not in tables.staged.targets:
+            return []
         sql = f"{STAGED.select} WHERE target = ? ORDER BY part"
         return [StagedRow._make(row) for row in tables.query(sql, (target,), tables.staged)]
 
@@ -416,4 +422,4 @@ def _unpack_changes(packed: bytes) -> Iterable[Change]:
 
 
 def _alive(row: InodeRow | None) -> bool:
-    return row is not None and row.nlink > 0 and S_IFMT(row.mode) == S_IFDIR
+    return row is not None and row.nlink > 0 and row.mode & _TYPE == S_IFDIR

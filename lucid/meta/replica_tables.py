@@ -27,6 +27,12 @@ FLUSH_ROWS = 256
 SEGMENT_NUMBERS = 4096
 """Segment ids whose local numbers are remembered."""
 
+SESSIONS = 4096
+"""Sessions whose highest id is remembered, for each table of ids."""
+
+NAMES_KNOWN = 100_000
+"""Names of new directories that are remembered by hash; about 6 MB."""
+
 MISSING: Any = object()
 _SEGMENT_COLUMNS = "id, stored_len, footer_len, footer_hash, generation, head"
 
@@ -49,6 +55,8 @@ class Table:
         row = self.rows.get(key, MISSING)
         if row is not MISSING:
             return row
+        if self._never_was(key):
+            return None
         spec = self.spec
         found = self._connection.execute(
             _SELECT_ONE[spec.number], (key,) if self.single else key
@@ -65,9 +73,14 @@ class Table:
             self.dirty[key] = None
             self._owner.unwritten += 1
 
-    def new(self, key: Any, row: Any) -> None:
-        """`put` for a row that is known not to be there."""
-        self.put(key, row)
+    def _never_was(self, key: Any) -> bool:
+        """True where it is certain, without a question to SQL, that there is no such row."""
+        return False
+
+    def forget(self) -> None:
+        """Drop all rows, the unwritten ones too."""
+        self.rows.clear()
+        self.dirty.clear()
 
     def shrink(self) -> None:
         """Forget the clean rows."""
@@ -93,6 +106,87 @@ class Table:
             rows.clear()
 
 
+class IdTable(Table):
+    """Rows by op id. Ids grow in each session, so a new op's id is beyond the highest one there."""
+
+    __slots__ = ("_highest",)
+
+    def __init__(self, spec: TableSpec, connection: Any, owner: Tables) -> None:
+        super().__init__(spec, connection, owner)
+        self._highest: dict[int, int] = {}
+
+    def put(self, key: int, row: Any) -> None:
+        highest = self._highest
+        session = key >> 32
+        if key > highest.get(session, 0) and (session in highest or self._find(session) < key):
+            highest[session] = key
+        super().put(key, row)
+
+    def _never_was(self, key: int) -> bool:
+        session = key >> 32
+        highest = self._highest.get(session)
+        return key > (self._find(session) if highest is None else highest)
+
+    def _find(self, session: int) -> int:
+        if len(self._highest) >= SESSIONS:
+            self._highest.clear()
+        column, name = self.spec.columns[0], self.spec.name
+        (found,) = self._connection.execute(
+            f"SELECT max({column}) FROM {name} WHERE {column} >= ? AND {column} < ?",
+            (session << 32, session + 1 << 32),
+        ).fetchone()
+        unwritten = (key for key in self.dirty if key >> 32 == session)
+        highest = self._highest[session] = max(unwritten, default=found or 0)
+        if found is not None and found > highest:
+            highest = self._highest[session] = found
+        return highest
+
+
+class DentryTable(Table):
+    """Names. Of a directory that was made since the replica was opened, all are known by hash."""
+
+    __slots__ = ("_count", "_known")
+
+    def __init__(self, spec: TableSpec, connection: Any, owner: Tables) -> None:
+        super().__init__(spec, connection, owner)
+        self._known: dict[int, set[int]] = {}
+        self._count = 0
+
+    def directory_is_new(self, ino: int) -> None:
+        """No name was ever put into this directory."""
+        self._known.setdefault(ino, set())
+
+    def put(self, key: tuple[int, bytes], row: Any) -> None:
+        known = self._known.get(key[0])
+        if known is not None and row is not None:
+            known.add(hash(key[1]))
+            self._count += 1
+            if self._count > NAMES_KNOWN:
+                self._known.clear()
+                self._count = 0
+        super().put(key, row)
+
+    def _never_was(self, key: tuple[int, bytes]) -> bool:
+        known = self._known.get(key[0])
+        return known is not None and hash(key[1]) not in known
+
+
+class StagedTable(Table):
+    """Staged changes. Few ops have any, so their targets are all in memory."""
+
+    __slots__ = ("targets",)
+
+    def __init__(self, spec: TableSpec, connection: Any, owner: Tables) -> None:
+        super().__init__(spec, connection, owner)
+        found = connection.execute("SELECT DISTINCT target FROM staged").fetchall()
+        self.targets = {row[0] for row in found}
+
+    def put(self, key: tuple[int, int], row: Any) -> None:
+        if row is not None:
+            self.targets.add(key[0])
+        super().put(key, row)
+
+
 class Tables:
     """All tables, the segments, and the transaction. `writes` counts rows since the last commit."""
 
@@ -102,8 +196,21 @@ class Tables:
         self.writes = 0
         self.in_transaction = False
         self._numbers: dict[bytes, int] = {}
-        self._all = [Table(spec, connection, self) for spec in schema.TABLES]
-        (
+        self.inode = IdTable(schema.INODE, connection, self)
+        self.dentry = DentryTable(schema.DENTRY, connection, self)
+        self.version = IdTable(schema.VERSION, connection, self)
+        self.extent = Table(schema.EXTENT, connection, self)
+        self.xattr = Table(schema.XATTR, connection, self)
+        self.staged = StagedTable(schema.STAGED, connection, self)
+        self.directory = IdTable(schema.DIRECTORY, connection, self)
+        self.member = Table(schema.MEMBER, connection, self)
+        self.session = Table(schema.SESSION, connection, self)
+        self.generation = Table(schema.GENERATION, connection, self)
+        self.value = Table(schema.VALUE, connection, self)
+        self.undo = Table(schema.UNDO, connection, self)
+        self.place = Table(schema.PLACE, connection, self)
+        # In the order of their numbers, which stand in the undo images.
+        self._all: list[Table] = [
             self.inode,
             self.dentry,
             self.version,
@@ -117,7 +224,7 @@ class Tables:
             self.value,
             self.undo,
             self.place,
-        ) = self._all
+        ]
 
     def __getitem__(self, number: int) -> Table:
         return self._all[number]
@@ -166,8 +273,7 @@ class Tables:
     def rollback(self) -> None:
         """Forget everything since the last commit."""
         for table in self._all:
-            table.rows.clear()
-            table.dirty.clear()
+            table.forget()
         self._numbers.clear()
         self.unwritten = self.writes = 0
         if self.in_transaction:
