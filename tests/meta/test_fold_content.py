@@ -145,8 +145,8 @@ def test_content_without_a_base(desk: Desk) -> None:
     ino = shared_file(desk)
     folder = desk.ann.mkdir(ROOT_INO, b"d")
     link = desk.ann.symlink(ROOT_INO, b"s")
-    for op in (folder, link):
-        checked_fold(desk.state, desk.ann, op)
+    for made in (folder, link):
+        checked_fold(desk.state, desk.ann, made)
     for target in (ino, folder.op_id, link.op_id, ROOT_INO, 5 << 32 | 5):
         op = desk.bea.content_on(target, 0, ROOT_INO, b"f.txt", ODD)
         effect = checked_fold(desk.state, desk.bea, op)

@@ -11,7 +11,7 @@ import stat
 import pytest
 
 from lucid.format.change import DATA, Change
-from lucid.format.ops import ROOT_INO, Drop, Link, Mkdir, SessionOp, Stage, UnknownOp
+from lucid.format.ops import ROOT_INO, Drop, Link, Mkdir, Op, SessionOp, Stage, UnknownOp
 from lucid.meta.fold import NOTHING, Status, fold
 from lucid.meta.memory import MemoryState
 from tests.meta.authors import (
@@ -413,7 +413,7 @@ def test_before_genesis_nothing_happens() -> None:
     """S-241: every other op on the empty state does nothing."""
     ann = Author(1, b"ann", Blocks())
     state = MemoryState(GEOMETRY)
-    ops = [
+    ops: list[Op] = [
         ann.create(ROOT_INO, b"f", b"ann"),
         ann.mkdir(7, b"d"),
         ann.symlink(ROOT_INO, b"s"),
