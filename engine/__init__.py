@@ -22,7 +22,7 @@ try:
     from .bulk import BATCH_BLOCKS_MAX, digest_blocks, is_zero, open_blocks, seal_blocks
     from .cachemap import MAX_OPEN_FILES, CacheMap
     from .pool import ARENA_BYTES, Pool, PooledBlock
-    from .reader import FREE_BUFFERS_MAX, READ_BYTES_MAX, Miss, ReadBuffer, Reader
+    from .reader import FREE_BYTES_MAX, READ_BYTES_MAX, Miss, ReadBuffer, Reader
     from .sodium import (
         AD_BYTES,
         FORMAT_VERSION,
@@ -55,7 +55,7 @@ __all__ = [
     "BLOCK_BYTES_MIN",
     "FLAG_COMPRESSED",
     "FORMAT_VERSION",
-    "FREE_BUFFERS_MAX",
+    "FREE_BYTES_MAX",
     "KEY_BYTES",
     "KIND_DATA",
     "KIND_HOLE",

@@ -110,7 +110,10 @@ class CacheMap:
         """Take an eviction back."""
 
     def stats(self) -> dict[str, int]:
-        """slots, resident, open_files, hits, misses, bytes, charge, staged."""
+        """slots, evictable, open_files, hits, misses, bytes, charge, staged."""
 
     def close(self) -> None:
         """Close all descriptors and wipe all keys.  Later calls raise EngineError."""
+
+    def __enter__(self) -> CacheMap: ...
+    def __exit__(self, *exc_info: object) -> None: ...

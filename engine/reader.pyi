@@ -10,7 +10,7 @@ from .cachemap import CacheMap
 from .pool import Pool
 
 READ_BYTES_MAX: Final[int]
-FREE_BUFFERS_MAX: Final[int]
+FREE_BYTES_MAX: Final[int]
 
 #: slot, offset in the segment, stored bytes from there on
 Source: TypeAlias = tuple[int, int, Buffer]
@@ -27,7 +27,10 @@ class ReadBuffer:
 
 @final
 class Miss:
-    """The reply needs bytes that are not here: `ranges` of (slot, offset, length), whole units."""
+    """The reply needs bytes that are not here: `ranges` of (slot, offset, length), whole units.
+
+    Another thread may have brought some of them meanwhile: ask CacheMap.missing before fetching.
+    """
 
     @property
     def ranges(self) -> list[tuple[int, int, int]]: ...
@@ -37,6 +40,10 @@ class Reader:
     """Reads through a CacheMap and a Pool.  Any thread may call; two reads run in parallel."""
 
     def __init__(self, cachemap: CacheMap, pool: Pool, block_size: int) -> None: ...
+    @property
+    def cachemap(self) -> CacheMap: ...
+    @property
+    def pool(self) -> Pool: ...
     def read(self, blockmap: BlockMap, offset: int, length: int) -> ReadBuffer | Miss:
         """The bytes [offset, offset + length), cut to the file's size.
 
@@ -56,4 +63,4 @@ class Reader:
         """The bytes of one block of the file, cut to the file's size."""
 
     def stats(self) -> dict[str, int]:
-        """free_buffers, buffers_out, bytes_held, opened."""
+        """buffers_out, bytes_held, scratch_out, scratch_held."""

@@ -1,0 +1,1 @@
+"""The cache map without Python.  For other compiled modules only: see the .pxd."""

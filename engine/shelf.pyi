@@ -1,0 +1,1 @@
+"""Aligned buffers that are used again.  For other compiled modules only: see the .pxd."""

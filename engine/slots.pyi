@@ -1,0 +1,1 @@
+"""The table of segment slots.  For other compiled modules only: see the .pxd."""
