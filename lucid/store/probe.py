@@ -32,15 +32,18 @@ JOIN_SECONDS = 120.0
 BODY_SIZE = 64
 
 
-def probe(store: ObjectStore, entropy: Entropy) -> Sequence[str]:
+def probe(store: ObjectStore, entropy: Entropy, *, writers: int = WRITERS) -> Sequence[str]:
     """Check what a filespace needs of `store`; return warnings, whole sentences, often none.
+
+    Some stores let racers wait for each other a second at a time (SeaweedFS: two of them each
+    second), so `writers` can be lowered where the time is felt.
 
     Raises StoreUnfit where the store breaks a rule, by name and rule; StoreUnavailable or
     StoreDenied where it cannot be asked.
     """
     key = f"probe/{entropy(16).hex()}"
     try:
-        winner = _check_race(store, key, [entropy(BODY_SIZE) for _ in range(WRITERS)])
+        winner = _check_race(store, key, [entropy(BODY_SIZE) for _ in range(writers)])
         _check_late(store, key, winner, entropy(BODY_SIZE))
         _check_ranges(store, key, winner)
         _check_list(store, key)

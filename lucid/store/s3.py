@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -26,6 +27,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import botocore.exceptions as boto_errors
+import botocore.loaders
+import botocore.session
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -58,15 +61,19 @@ from lucid.store.http import HttpPool
 from lucid.store.origin import origin_of
 from lucid.store.s3_errors import classify, code_of, is_stale_signature
 from lucid.store.s3_lifecycle import harm_of
+from lucid.store.s3_list import list_query, read_page
 from lucid.store.s3_url import S3Location
 from lucid.store.settle import settle_put
 from lucid.types import Clock, SystemClock
 
 __all__ = ["S3Store"]
 
+VERBS = {"LIST": "GET"}
 LIST_PAGE = 1000
 DELETE_BATCH = 1000
 """What S3 takes in one request of each kind."""
+PAGE_SIZE_MAX = 16 << 20
+"""A page of a thousand names takes half a MiB."""
 SIGNED_SECONDS = 3600
 SIGNED_REUSE_SECONDS = 3000
 SIGNED_MAX = 2048
@@ -99,13 +106,13 @@ class S3Store(ObjectStore):
         self._lock = threading.Lock()
         self._date: str | None = None
         self._closed = False
-        session, self._client = _make_client(location, timeouts)
-        self._signer = _Signer(self._client, session.get_credentials(), location, self._clock)
+        core, self._client = _make_client(location, timeouts)
+        self._signer = _Signer(self._client, core.get_credentials(), location, self._clock)
         self._pool = HttpPool(
             self._signer.origin,
             clock=self._clock,
             timeouts=timeouts,
-            tls=_tls_context(session) if self._signer.origin.secure else None,
+            tls=_tls_context(core) if self._signer.origin.secure else None,
         )
 
     @property
@@ -203,7 +210,7 @@ class S3Store(ObjectStore):
         for is_last in (False, True):
             target = self._signer.target(verb, key)
             self._counters.add(method)
-            with self._pool.exchange(verb, target, headers, views) as response:
+            with self._pool.exchange(VERBS.get(verb, verb), target, headers, views) as response:
                 self._note_date(response.headers.get("date"))
                 if is_last or response.status not in (400, 403):
                     return use(response)
@@ -229,30 +236,25 @@ class S3Store(ObjectStore):
     def _list(self, prefix: str, after: str, limit: int | None) -> Iterator[ObjectInfo]:
         while limit is None or limit > 0:
             size = LIST_PAGE if limit is None else min(limit, LIST_PAGE)
-            answer = self._boto(
-                "list", prefix, "list_objects_v2", **self._page(prefix, after, size)
-            )
-            found = [self._info(item) for item in answer.get("Contents", ())]
+            found, is_cut = self._page(prefix, after, size)
             yield from found
-            if not answer.get("IsTruncated") or not found:
+            if not is_cut or not found:
                 return
             after = found[-1].key
             limit = None if limit is None else limit - len(found)
 
-    def _page(self, prefix: str, after: str, size: int) -> dict[str, Any]:
+    def _page(self, prefix: str, after: str, size: int) -> tuple[Sequence[ObjectInfo], bool]:
         name = self._location.name_of
-        asked: dict[str, Any] = {
-            "Bucket": self._location.bucket,
-            "Prefix": name(prefix),
-            "MaxKeys": size,
-        }
-        if after:
-            asked["StartAfter"] = name(after)
-        return asked
+        query = list_query(name(prefix), name(after) if after else "", size)
 
-    def _info(self, item: dict[str, Any]) -> ObjectInfo:
-        key = self._location.key_of(item["Key"])
-        return ObjectInfo(key, int(item["Size"]), _to_ns(item["LastModified"]))
+        def read(response: Response) -> bytes:
+            if response.status != 200:
+                self._raise_for(response, prefix or "a list")
+            return response.read_all(PAGE_SIZE_MAX)
+
+        found, is_cut = read_page(self._signed("list", "LIST", query, "", read))
+        key = self._location.key_of
+        return [ObjectInfo(key(name), size, when) for name, size, when in found], is_cut
 
     def delete(self, keys: Iterable[str]) -> None:
         names = iter([self._location.name_of(check_key(key)) for key in keys])
@@ -302,7 +304,7 @@ class S3Store(ObjectStore):
             return None
 
     def check(self) -> None:
-        self._boto("list", "a list", "list_objects_v2", **self._page("", "", 1))
+        self._page("", "", 1)
 
     def warm(self) -> None:
         self._pool.warm()
@@ -389,11 +391,15 @@ class _Signer:
             raise ConfigError(f"{location.url} is a kind of bucket that lucid cannot use")
         self._region, self._service = scope[2], scope[3]
         self._base = f"{parts.scheme}://{parts.netloc}{parts.path[: -len(MARKER)]}"
+        self._bucket = self._base.removesuffix(location.name_of(""))
         self._base_size = len(f"{parts.scheme}://{parts.netloc}")
         self.origin = origin_of(parts.hostname, parts.port, parts.scheme == "https")
 
     def target(self, verb: str, key: str) -> str:
-        """Path and query of a request for `key`. A secret: whoever has it has the object."""
+        """Path and query of a request for `key`, which is a query where `verb` is LIST.
+
+        A secret: whoever has it has the object.
+        """
         try:
             credentials = self._credentials.get_frozen_credentials()
         except (boto_errors.BotoCoreError, boto_errors.ClientError) as error:
@@ -401,8 +407,11 @@ class _Signer:
                 f"the credentials for the object store cannot be had: {type(error).__name__}; "
                 "log in again, or check the profile"
             ) from None
+        if verb == "LIST":
+            return self._sign("GET", f"{self._bucket}?{key}", credentials, {})
+        url = self._base + key
         if verb != "GET":
-            return self._sign(verb, key, credentials, {ONLY_IF_ABSENT: "*"})
+            return self._sign(verb, url, credentials, {ONLY_IF_ABSENT: "*"})
         now = self._clock.monotonic()
         with self._lock:
             if self._kept_with != credentials:
@@ -412,7 +421,7 @@ class _Signer:
             if kept is not None and now - kept[1] < SIGNED_REUSE_SECONDS:
                 self._kept.move_to_end(key)
                 return kept[0]
-        target = self._sign(verb, key, credentials, {})
+        target = self._sign(verb, url, credentials, {})
         with self._lock:
             self._kept[key] = (target, now)
             if len(self._kept) > SIGNED_MAX:
@@ -425,15 +434,15 @@ class _Signer:
             with self._lock:
                 self._kept.pop(key, None)
 
-    def _sign(self, verb: str, key: str, credentials: Any, headers: dict[str, str]) -> str:
-        request = AWSRequest(method=verb, url=self._base + key, headers=headers)
+    def _sign(self, verb: str, url: str, credentials: Any, headers: dict[str, str]) -> str:
+        request = AWSRequest(method=verb, url=url, headers=headers)
         auth = S3SigV4QueryAuth(credentials, self._service, self._region, SIGNED_SECONDS)
         auth.add_auth(request)
         return str(request.url)[self._base_size :]
 
 
 def _make_client(location: S3Location, timeouts: Timeouts) -> tuple[Any, Any]:
-    """boto3's session and client. Raises ConfigError."""
+    """The session beneath boto3 and its client. Raises ConfigError."""
     style: Any = {"addressing_style": location.addressing} if location.addressing else None
     config = Config(
         signature_version="s3v4",
@@ -447,11 +456,19 @@ def _make_client(location: S3Location, timeouts: Timeouts) -> tuple[Any, Any]:
         tcp_keepalive=True,
     )
     try:
-        session = boto3.session.Session(profile_name=location.profile, region_name=location.region)
+        core = botocore.session.Session(profile=location.profile)
+        core.register_component("data_loader", _descriptions())
+        session = boto3.session.Session(botocore_session=core, region_name=location.region)
         client = session.client("s3", endpoint_url=location.endpoint, config=config)
     except (boto_errors.BotoCoreError, ValueError) as error:
         raise ConfigError(f"{location.url} cannot be opened: {error}") from None
-    return session, client
+    return core, client
+
+
+@lru_cache(maxsize=1)
+def _descriptions() -> Any:
+    """What botocore reads its descriptions of services with, once: half the time of an open."""
+    return botocore.loaders.create_loader()
 
 
 def _presign(client: Any, bucket: str, name: str) -> str:
@@ -490,9 +507,9 @@ def _boto_error(error: Exception, where: str) -> LucidError:
     return StoreUnavailable(f"the object store at {where} failed: {type(error).__name__}")
 
 
-def _tls_context(session: Any) -> ssl.SSLContext:
+def _tls_context(core: Any) -> ssl.SSLContext:
     """Trust what boto3 trusts: AWS_CA_BUNDLE, the profile's ca_bundle, or its own list."""
-    bundle = str(session._session.get_config_variable("ca_bundle") or get_cert_path(True))
+    bundle = str(core.get_config_variable("ca_bundle") or get_cert_path(True))
     if Path(bundle).is_dir():
         return ssl.create_default_context(capath=bundle)
     try:

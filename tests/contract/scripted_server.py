@@ -217,7 +217,7 @@ def _error(status: int, code: str = "") -> _Answer:
 
 def _head(answer: _Answer, length: int | None, *more: str) -> bytes:
     lines = [
-        f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Other')}",
+        f"HTTP/1.1 {answer.status} Whatever",
         "Date: Sun, 22 Nov 2026 10:15:00 GMT",
         *answer.headers,
         *more,

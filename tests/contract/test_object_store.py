@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from lucid.errors import ObjectExists, ObjectMissing, Stopped, UsageError
 from lucid.store import ObjectInfo, ObjectStore
+from lucid.store.directory import DirectoryStore
+from lucid.store.memory import MemoryStore
 from tests.contract.stores import Opener, bare_of
 
 BODY = bytes(range(256)) * 4
@@ -101,7 +103,8 @@ def test_data_is_told_as_it_comes(store: ObjectStore) -> None:
     assert store.get_into("data/told", 0, buffer, on_data) == len(body)
     assert told == sorted(set(told))
     assert told[-1] == len(body)
-    assert len(told) > 1 or isinstance(bare_of(store).url, str)
+    if not isinstance(bare_of(store), (MemoryStore, DirectoryStore)):
+        assert len(told) > 2
 
 
 def test_what_on_data_raises_ends_the_read(store: ObjectStore) -> None:
@@ -155,8 +158,9 @@ def test_the_same_bytes_win_again(store: ObjectStore, open_client: Opener) -> No
 
 
 def test_of_many_writers_one_wins(open_client: Opener) -> None:
-    clients = [open_client() for _ in range(3)]
-    for turn in range(5):
+    # Few: SeaweedFS lets racers wait for each other, a second at a time.
+    clients = [open_client() for _ in range(2)]
+    for turn in range(3):
         won: list[bytes] = []
 
         def write(
@@ -169,8 +173,8 @@ def test_of_many_writers_one_wins(open_client: Opener) -> None:
             won.append(body)
 
         jobs = [
-            lambda at=at, write=write: write(clients[at % 3], b"writer %d" % at)  # type: ignore[misc]
-            for at in range(9)
+            lambda at=at, write=write: write(clients[at % 2], b"writer %d" % at)  # type: ignore[misc]
+            for at in range(4)
         ]
         in_parallel(jobs)
         assert len(won) == 1
@@ -236,7 +240,7 @@ def test_list_limits(store: ObjectStore) -> None:
 
 
 def test_list_goes_over_pages(store: ObjectStore) -> None:
-    keys = [f"log/{at:04x}" for at in range(1205)]
+    keys = [f"log/{at:04x}" for at in range(1005)]
     in_parallel(
         [
             lambda part=part: [store.put_if_absent(key, b"") for key in keys[part::8]] and None  # type: ignore[misc]
@@ -246,7 +250,7 @@ def test_list_goes_over_pages(store: ObjectStore) -> None:
     before = store.counters.of("list").requests
     assert keys_of(store, "log/") == keys
     assert 1 <= store.counters.of("list").requests - before <= 3
-    assert [info.key for info in store.list("log/", keys[10], 1100)] == keys[11:1111]
+    assert [info.key for info in store.list("log/", keys[10], 1100)] == keys[11:]
     store.delete(keys)
     assert keys_of(store, "") == []
 
@@ -282,8 +286,8 @@ def test_delete(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/a", "a/", "a//b", "../a", "a/..", "a/./b", ".a", "a/.b", "a b", "a\n", "é", "a?b", "a%41",
-     "a" * 513, "a\\b", "a\0"],
+    ["", "/a", "a/", "a//b", "../a", "a/..", "a/./b", ".a", "a/.b", "a b", "a\n", "é", "a?b",
+     "a%41", "a" * 513, "a\\b", "a\0"],
 )  # fmt: skip
 def test_impossible_names(store: ObjectStore, key: str) -> None:
     before = store.counters.requests
