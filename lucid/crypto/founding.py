@@ -123,9 +123,7 @@ def found(plan: Plan, entropy: Entropy, time_ns: int) -> Founding:
         generation,
         hash_bytes(key),
     )
-    superblock_bytes = encode_superblock(
-        superblock, keys.sign(superblock_signed_bytes(superblock))
-    )
+    superblock_bytes = encode_superblock(superblock, keys.sign(superblock_signed_bytes(superblock)))
     superblock_hash = hash_bytes(superblock_bytes)
     recovery = make_recovery_secret(entropy)
     record = _first_record(plan, superblock, superblock_hash, keys, recovery, entropy)
@@ -170,14 +168,10 @@ def _first_record(
         make_slot(kind, secret, content, plan.suite, entropy, plan.stretch)
         for kind, secret in secrets
     )
-    return MemberRecord(
-        superblock.filespace, keys.member, 1, keys.sign_key, keys.box_key, slots
-    )
+    return MemberRecord(superblock.filespace, keys.member, 1, keys.sign_key, keys.box_key, slots)
 
 
-def _genesis(
-    plan: Plan, superblock: Superblock, superblock_hash: bytes, time_ns: int
-) -> Genesis:
+def _genesis(plan: Plan, superblock: Superblock, superblock_hash: bytes, time_ns: int) -> Genesis:
     return Genesis(
         ROOT_INO,
         time_ns,

@@ -142,9 +142,7 @@ def wrap_generation(
     return encode_generation_box(box_for(box_key, secret, entropy))
 
 
-def unwrap_generation(
-    data: bytes, filespace: bytes, generation: bytes, keys: MemberKeys
-) -> bytes:
+def unwrap_generation(data: bytes, filespace: bytes, generation: bytes, keys: MemberKeys) -> bytes:
     """The key in the object; to be believed only if the log has its hash (`KeyRing.add`).
 
     Raises FormatError; CorruptObject if it does not open or is of something else.

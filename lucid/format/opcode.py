@@ -145,9 +145,7 @@ def _spec(
         if name in own_texts or (name in _TEXTS and name not in _RANGES)
     }
     number_at = [
-        index
-        for index, name in enumerate(fields)
-        if index not in text_at and name in known_ranges
+        index for index, name in enumerate(fields) if index not in text_at and name in known_ranges
     ]
     types: list[type] = [int if index in number_at else bytes for index in range(len(fields))]
     xattrs = fields.index("xattrs") if "xattrs" in fields else -1
