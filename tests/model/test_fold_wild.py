@@ -1,0 +1,153 @@
+"""Ops that no author makes: random numbers, names and changes. The fold takes them all."""
+
+from __future__ import annotations
+
+import stat
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lucid.format import ops
+from lucid.format.change import COMPRESSED, DATA, HOLE, LOST, Change
+from lucid.format.limits import BLOCKS_MAX, INT63_MAX, SIZE_MAX, TIME_MAX, TIME_MIN
+from lucid.format.ops import (
+    Content,
+    Genesis,
+    Link,
+    Op,
+    Rename,
+    Rmdir,
+    SessionOp,
+    UnknownOp,
+    Unlink,
+)
+from lucid.meta.memory import MemoryState
+from lucid.meta.state import DentryRow
+from tests.meta.authors import Author, Blocks, empty_state, genesis
+from tests.meta.invariants import check_state, checked_fold
+
+CONFLICT = b"a (conflict ann desk 1970-01-01 00.00.00)"
+
+ids = st.sampled_from(
+    [1 << 32 | n for n in range(1, 7)] + [2 << 32 | n for n in range(1, 7)]
+)
+inodes = st.one_of(ids, st.sampled_from([1, 2, INT63_MAX]))
+zero_or_inode = st.one_of(inodes, st.just(0))
+names = st.sampled_from([b"a", b"b.txt", b"\xff" * 255, CONFLICT, b".x"])
+times = st.one_of(st.sampled_from([0, 5 * 10**9, TIME_MIN, TIME_MAX]))
+sizes = st.one_of(st.integers(0, 200), st.sampled_from([SIZE_MAX, SIZE_MAX - 1]))
+numbers = st.integers(0, 3)
+maybe = st.one_of(st.none(), numbers)
+xattrs = st.sampled_from([(), ((b"user.a", b"1"),)])
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> tuple[Change, ...]:
+    """Ascending changes as the format lets them through, for no block size in particular."""
+    made = []
+    at = 0
+    for _ in range(draw(st.integers(0, 4))):
+        first = at + draw(st.integers(0, 4))
+        count = draw(st.integers(1, 5))
+        at = first + count
+        kind = draw(st.sampled_from([DATA, DATA, HOLE, LOST]))
+        if kind != DATA:
+            made.append(Change(first, count, kind))
+            continue
+        flags = draw(st.sampled_from([0, COMPRESSED]))
+        lengths = None
+        if flags or draw(st.booleans()):
+            lengths = tuple(draw(st.lists(st.integers(17, 60), min_size=count, max_size=count)))
+        last = draw(st.integers(1, 60))
+        valid = draw(st.integers(1, last))
+        made.append(Change(first, count, DATA, b"s" * 32, 9, 90, flags, last, valid, lengths))
+    if draw(st.integers(0, 9)) == 0:
+        made.append(Change(at, BLOCKS_MAX - at, draw(st.sampled_from([HOLE, LOST]))))
+    return tuple(made)
+
+
+REGULAR, DIRECTORY = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
+any_op: st.SearchStrategy[Op] = st.one_of(
+    st.builds(
+        ops.Create, ids, times, inodes, names, st.just(REGULAR), numbers, numbers, times, times,
+        xattrs, sizes, changes(),
+    ),
+    st.builds(ops.Mkdir, ids, times, inodes, names, st.just(DIRECTORY), numbers, numbers, xattrs),
+    st.builds(ops.Symlink, ids, times, inodes, names, st.just(b"t"), numbers, numbers),
+    st.builds(
+        ops.Mknod, ids, times, inodes, names, st.just(stat.S_IFIFO), numbers, numbers, numbers
+    ),
+    st.builds(
+        ops.Content, ids, times, inodes, zero_or_inode, zero_or_inode, names, sizes, sizes,
+        times, times, changes(),
+    ),
+    st.builds(ops.Stage, ids, times, ids, changes()),
+    st.builds(ops.Drop, ids, times, ids),
+    st.builds(ops.Link, ids, times, inodes, inodes, names),
+    st.builds(ops.Unlink, ids, times, inodes, names, zero_or_inode, zero_or_inode),
+    st.builds(ops.Rmdir, ids, times, inodes, names, zero_or_inode),
+    st.builds(
+        ops.Rename, ids, times, inodes, names, inodes, inodes, names, zero_or_inode,
+        zero_or_inode,
+    ),
+    st.builds(ops.Setattr, ids, times, inodes, maybe, maybe, maybe, maybe, maybe),
+    st.builds(ops.Setxattr, ids, times, inodes, names, st.sampled_from([None, b"", b"1"])),
+    st.just(ops.SessionOp(0, 0, b"t" * 16, b"desk")),
+    st.just(ops.UnknownOp(99)),
+    st.just(genesis()),
+)  # fmt: skip
+
+
+def aimed(state: MemoryState, op: Op, choice: int) -> Op:
+    """The op, aimed at a name that is there, as if its author had just seen it."""
+    dentries = [DentryRow(*row) for row in state.dump()["dentry"]]
+    if not dentries or not isinstance(op, (Unlink, Rmdir, Rename, Content, Link)):
+        return op
+    dentry = dentries[choice % len(dentries)]
+    row = state.inode(dentry.ino)
+    assert row is not None
+    if isinstance(op, Unlink):
+        return op._replace(
+            parent=dentry.parent, name=dentry.name, seen_ino=row.ino, seen_version=row.version
+        )
+    if isinstance(op, Rmdir):
+        return op._replace(parent=dentry.parent, name=dentry.name, seen_ino=row.ino)
+    if isinstance(op, Content):
+        return op._replace(ino=row.ino, base=row.version)
+    if isinstance(op, Link):
+        return op._replace(ino=row.ino)
+    op = op._replace(parent=dentry.parent, name=dentry.name, ino=row.ino)
+    over = dentries[choice // 7 % len(dentries)]
+    target = state.inode(over.ino)
+    assert target is not None
+    if choice % 3:
+        op = op._replace(
+            new_parent=over.parent, new_name=over.name, seen_ino=target.ino,
+            seen_version=target.version,
+        )  # fmt: skip
+    return op
+
+
+step = st.tuples(st.booleans(), any_op, st.one_of(st.none(), st.integers(0, 99)), st.integers(0, 5))
+
+
+@settings(max_examples=250)
+@given(st.lists(step, max_size=40))
+def test_any_ops_in_any_order(steps: list[tuple[bool, Op, int | None, int]]) -> None:
+    """S-70, S-72: nothing raises, the state is sound after each op, and two folds are equal."""
+    blocks = Blocks()
+    ann, bea = Author(1, b"ann", blocks), Author(2, b"bea", blocks)
+    state, again = empty_state(), empty_state()
+    folded: list[tuple[Author, Op]] = []
+    for first, op, aim, reuse in steps:
+        author = ann if first else bea
+        if aim is not None:
+            op = aimed(state, op, aim)
+        if reuse and not isinstance(op, (Genesis, SessionOp, UnknownOp)):
+            op = op._replace(op_id=author.head()[0])
+        checked_fold(state, author, op)
+        check_state(state)
+        folded.append((author, op))
+    for author, op in folded:
+        author.fold(again, op)
+    assert state.dump() == again.dump()
