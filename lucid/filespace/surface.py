@@ -200,6 +200,10 @@ class Surface(Protocol):
 
     def progress(self) -> Progress: ...
     def status(self) -> Status: ...
+    def clear_cache(self) -> int:
+        """Drops what can be fetched again from the local cache; the bytes freed."""
+        ...
+
     def close(
         self,
         *,

@@ -36,10 +36,10 @@ def answered(handler: Handler) -> Handler:
     """
 
     @functools.wraps(handler)
-    def answer(*arguments: Any, **named: Any) -> Any:
+    def answer(*arguments: Any) -> Any:
         try:
             with llfuse.lock_released:
-                return handler(*arguments, **named)
+                return handler(*arguments)
         except LucidError as error:
             if error.errno == errno.EIO:
                 log.warning("%s answers EIO: %s", handler.__name__, error)
@@ -48,7 +48,8 @@ def answered(handler: Handler) -> Handler:
             raise
         except BaseException:
             # BaseException: a SystemExit from a worker would end the mount as well.
-            log.exception("%s%r failed; the caller gets EIO", handler.__name__, arguments[1:3])
+            # The inode only: names must not reach a log on the local disk.
+            log.exception("%s of %s failed; the caller gets EIO", handler.__name__, arguments[1])
             raise llfuse.FUSEError(errno.EIO) from None
 
     return answer  # type: ignore[return-value]  # the same signature, by functools.wraps

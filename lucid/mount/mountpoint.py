@@ -138,7 +138,7 @@ def check(point: Path, *, nonempty: bool = False) -> None:
             f"{mounted.source} is mounted at {point} already."
             + (f" To unmount it: lucid umount {point}" if mounted.is_ours else "")
         )
-    if not nonempty and any(os.scandir(point)):
+    if not nonempty and os.listdir(point):
         raise MountPointNotEmpty(
             f"{point} is not empty. Take an empty directory, or give -o nonempty to hide its files."
         )

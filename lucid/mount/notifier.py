@@ -137,5 +137,5 @@ class Notifier:
             if error.errno in _ENDED:
                 return False
             if error.errno not in _HARMLESS:
-                log.warning("the kernel refuses to forget %d %r: %s", ino, name, error)
+                log.warning("the kernel does not forget what it was told to of %d: %s", ino, error)
         return True

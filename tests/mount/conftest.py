@@ -14,6 +14,13 @@ from tests.mount.memory_surface import MemorySurface
 MakeDrive = Callable[..., Drive]
 
 
+@pytest.fixture(autouse=True)
+def own_registry(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drives of tests are no business of the user's `lucid status`."""
+    (own_home / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(own_home / "run"))
+
+
 @pytest.fixture
 def make_drive(tmp_path: Path) -> Iterator[MakeDrive]:
     """make_drive(surface=..., options=...): a mounted drive that is unmounted after the test."""

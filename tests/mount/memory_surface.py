@@ -64,13 +64,24 @@ class Handle:
 class MemorySurface:
     """Guarded by _lock: everything below it."""
 
-    def __init__(self, *, read_only: bool = False, block_size: int = BLOCK) -> None:
+    def __init__(
+        self,
+        *,
+        read_only: bool = False,
+        block_size: int = BLOCK,
+        state_directory: str = "",
+        pending_ops: int = 0,
+        uploads: int = 1_000_000,
+    ) -> None:
+        """uploads: how many of the pending ops the "store" takes before it hangs."""
         self.read_only = read_only
         self.block_size = block_size
         self.trace: list[str] = []
         self.hooks: dict[str, Callable[[], None]] = {}
-        self.pending_ops = 0
-        self.upload_step = threading.Semaphore(1_000_000)
+        self.state_directory = state_directory
+        self.pending_ops = pending_ops
+        self.upload_step = threading.Semaphore(uploads)
+        self._no_waiting = threading.Event()
         self.closed = False
         self._lock = threading.RLock()
         self._next = FIRST_ID
@@ -497,8 +508,9 @@ class MemorySurface:
     def status(self) -> Status:
         totals = self.totals()
         return Status(
-            name="memory", filespace="0" * 32, store="memory:", state_directory="",
-            member="tester", device="here", session=1, read_only=self.read_only, online=True,
+            name="memory", filespace="0" * 32, store="memory:",
+            state_directory=self.state_directory, member="tester", device="here", session=1,
+            read_only=self.read_only, online=True,
             problem="", head=1, head_hash="00", newest_entry_age_s=0.5, void_entries=0,
             pending_ops=self.pending_ops, staged_bytes=0, staged_files=0, failed=(),
             inodes=totals.inodes, data_bytes=totals.data_bytes, cache_bytes=4096,
@@ -514,12 +526,13 @@ class MemorySurface:
         report: Callable[[Progress], None] | None = None,
     ) -> Progress:
         self._called("close")
-        while wait and self.pending_ops:
+        if not wait:
+            self._no_waiting.set()
+        while self.pending_ops and not self._no_waiting.is_set():
             if report is not None:
                 report(self.progress())
-            if not self.upload_step.acquire(timeout=10.0 if timeout is None else timeout):
-                break
-            self.pending_ops -= 1
+            if self.upload_step.acquire(timeout=0.05):
+                self.pending_ops -= 1
         self.closed = True
         return self.progress()
 

@@ -1,0 +1,131 @@
+"""Which drives are mounted by this user, and by which process: one small file each, in the user's
+runtime directory.
+
+A mount point in, the state directory (where the control socket is) out. Records of processes that
+have ended are swept by whoever reads. Any process of the user; a record is written by rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import platformdirs
+
+from lucid.errors import LocalError, NotMounted
+
+__all__ = ["Record", "add", "containing", "find", "of_store", "process_start", "records", "remove"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One drive."""
+
+    point: str
+    state_directory: str
+    store: str
+    pid: int
+    started: int
+    """Clock ticks after boot: together with pid it names one process for good."""
+    phase: str = "mounted"
+    """"mounted", or "closing": unmounted, with uploads still under way."""
+
+    @property
+    def is_alive(self) -> bool:
+        return process_start(self.pid) == self.started
+
+
+def process_start(pid: int) -> int | None:
+    """When a process began, in clock ticks after boot; None when there is none."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name, in brackets, may have blanks and brackets in it; field 22 counts from 1.
+    return int(line[line.rindex(b")") + 2 :].split()[19])
+
+
+def _directory() -> Path:
+    """Raises LocalError when the directory is not ours alone: others could point us at a socket."""
+    place = platformdirs.user_runtime_path("lucid")
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = place.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise LocalError(f"{place} can be written by others. Remove it, then try again.")
+    return place
+
+
+def _file(point: str) -> Path:
+    return _directory() / (
+        hashlib.blake2b(os.fsencode(point), digest_size=16).hexdigest() + ".json"
+    )
+
+
+def add(record: Record) -> None:
+    """Writes or replaces the record of a mount point."""
+    place = _file(record.point)
+    fresh = place.with_suffix(f".{record.pid}.new")
+    fresh.write_text(json.dumps(asdict(record)))
+    fresh.replace(place)
+
+
+def change_phase(record: Record, phase: str) -> Record:
+    """The record with another phase, also on disk, unless the mount point has a newer drive."""
+    changed = replace(record, phase=phase)
+    if find(record.point) in (None, record):
+        add(changed)
+    return changed
+
+
+def remove(record: Record) -> None:
+    """Takes the record away, unless it is another process's by now."""
+    place = _file(record.point)
+    current = _read(place)
+    if current is not None and (current.pid, current.started) == (record.pid, record.started):
+        place.unlink(missing_ok=True)
+
+
+def _read(place: Path) -> Record | None:
+    try:
+        return Record(**json.loads(place.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None  # written by another version, or gone meanwhile
+
+
+def records() -> list[Record]:
+    """All drives of this user whose process lives, by mount point."""
+    found = []
+    for place in _directory().glob("*.json"):
+        record = _read(place)
+        if record is not None and record.is_alive:
+            found.append(record)
+        else:
+            place.unlink(missing_ok=True)
+    return sorted(found, key=lambda record: record.point)
+
+
+def find(point: str | Path) -> Record | None:
+    """The drive at exactly this mount point."""
+    record = _read(_file(str(point)))
+    return record if record is not None and record.is_alive else None
+
+
+def of_store(store: str, phase: str) -> list[Record]:
+    """Drives of one store in one phase."""
+    return [record for record in records() if (record.store, record.phase) == (store, phase)]
+
+
+def containing(path: Path) -> Record:
+    """The mounted drive that a path lies in. Raises NotMounted."""
+    inside = [
+        record
+        for record in records()
+        if record.phase == "mounted" and path.is_relative_to(record.point)
+    ]
+    if not inside:
+        raise NotMounted(f"{path} is not on a drive that you have mounted. See: lucid status")
+    return max(inside, key=lambda record: len(record.point))

@@ -1,0 +1,263 @@
+"""The life of a process that has a drive mounted: open, mount, serve, unmount, upload the rest.
+
+`serve` is all that the command line calls, in a daemon or in the foreground, from the main thread.
+It owns the session, the control socket, the record in the registry and the signals, and closes the
+filespace at the end, whatever ended it:
+
+    unmounted (umount, lucid umount)   upload everything, however long that takes, then end
+    lucid umount --no-wait             leave what is pending to the next mount
+    SIGTERM, SIGINT, SIGHUP            the same, within END_S, also when the store hangs
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from lucid.errors import MountPointBusy, NotMounted
+from lucid.filespace.surface import Progress, Surface
+from lucid.mount import mountpoint, registry
+from lucid.mount.control import ControlServer, Progressing
+from lucid.mount.options import MountOptions
+from lucid.mount.session import Session
+from lucid.mount.signals import SignalThread
+from lucid.mount.wire import Message
+
+__all__ = ["serve"]
+
+log = logging.getLogger(__name__)
+
+END_S = 5.0
+"""From a signal to the end of the process."""
+GENTLY_S = 1.5
+"""How much of it the mount gets to end by itself, before what waits in it is cut off."""
+CLOSE_S = 2.0
+"""How much of it the filespace gets to put away what it holds in memory."""
+PROGRESS_S = 0.1
+SYNC_S = 24 * 3600.0
+
+
+def serve(
+    open_surface: Callable[[], Surface],
+    point: Path,
+    options: MountOptions,
+    *,
+    store: str,
+    on_ready: Callable[[], None],
+) -> int:
+    """Opens, mounts and serves until the drive is unmounted; the exit status.
+
+    Raises what opening or mounting raises. REQUIRES: the main thread.
+    """
+    service = _Service(point, options, store, on_ready)
+    signals = SignalThread(service.on_signal)
+    signals.start()
+    try:
+        return service.run(open_surface())
+    finally:
+        service.ended.set()
+        signals.stop()
+
+
+class _Service:
+    """One drive's process. The main thread runs it; signal and control threads ask it to end.
+
+    Write once: _surface, _session (by the main thread, before the drive is ready).
+    Set by any thread, never taken back: _hurry. Guarded by the GIL: _last.
+    """
+
+    def __init__(
+        self, point: Path, options: MountOptions, store: str, on_ready: Callable[[], None]
+    ) -> None:
+        self.ended = threading.Event()
+        self._point = point
+        self._options = options
+        self._store = store
+        self._on_ready = on_ready
+        self._surface: Surface | None = None
+        self._session: Session | None = None
+        self._record: registry.Record | None = None
+        self._mounted = threading.Event()
+        self._unmounted = threading.Event()
+        self._closed = threading.Event()
+        self._hurry = threading.Event()
+        self._last: Progress | None = None
+
+    # --- The main thread -----------------------------------------------------------------------
+
+    def run(self, surface: Surface) -> int:
+        self._surface = surface
+        place = surface.status().state_directory
+        control = ControlServer(Path(place), {
+            "status": self._status,
+            "progress": lambda request, _: self._progress_message(),
+            "sync": self._sync,
+            "cache": self._cache,
+            "stop": self._stop,
+        })  # fmt: skip
+        self._record = registry.Record(
+            str(self._point), place, self._store, os.getpid(),
+            registry.process_start(os.getpid()) or 0,
+        )  # fmt: skip
+        try:
+            control.start()
+            self._mount(surface)
+        except BaseException:
+            self._hurry.set()
+            raise
+        finally:
+            try:
+                self._close(surface)
+            finally:
+                self._closed.set()
+                registry.remove(self._record)
+                control.close()
+        return 0
+
+    def _mount(self, surface: Surface) -> None:
+        self._session = Session(surface, self._point, self._options, on_ready=self._ready)
+        try:
+            reason = self._session.run()
+        finally:
+            self._unmounted.set()
+        if reason is not None:
+            self._hurry.set()
+        log.info("unmounted %s", self._point)
+
+    def _ready(self) -> None:
+        """By the worker that answers the kernel's first request."""
+        assert self._record is not None
+        registry.add(self._record)
+        self._mounted.set()
+        log.info("mounted %s", self._point)
+        self._on_ready()
+
+    def _close(self, surface: Surface) -> None:
+        if self._mounted.is_set() and self._record is not None:
+            self._record = registry.change_phase(self._record, "closing")
+        self._last = surface.progress()
+        self._last = surface.close(wait=not self._hurry.is_set(), report=self._note)
+        left = self._last
+        if left.pending_ops or left.staged_bytes:
+            log.warning(
+                "%d changes (%d bytes) are not in the store yet; they go up after the next mount",
+                left.pending_ops,
+                left.staged_bytes,
+            )
+
+    def _note(self, progress: Progress) -> None:
+        self._last = progress
+
+    # --- The signal thread ---------------------------------------------------------------------
+
+    def on_signal(self, number: int) -> None:
+        """Ends the process within END_S, step by step."""
+        self._hurry.set()
+        session = self._session
+        if session is None or not self._mounted.is_set():
+            log.warning("ended by a signal before the drive was mounted")
+            self._exit(128 + number)
+        elif not self._unmounted.is_set():
+            session.stop(self._unmounted, GENTLY_S)
+        if not self._unmounted.is_set():
+            self._cut_off()
+        if not self.ended.wait(1.0):
+            self._put_away()
+        if not self.ended.wait(END_S - GENTLY_S - CLOSE_S - 1.0):
+            log.warning("something hangs; the process ends as it is. What was closed is safe.")
+            self._exit(0)
+
+    def _cut_off(self) -> None:
+        """Unmounts though requests are under way: their callers get an error."""
+        log.warning("requests are still under way; they are cut off")
+        mounted = mountpoint.find(self._point)
+        if mounted is not None and mounted.is_ours:
+            mountpoint.abort(mounted)
+            mountpoint.unmount(self._point, lazy=True)
+
+    def _put_away(self) -> None:
+        """Closes the filespace beside a main thread that cannot get there, or waits for uploads."""
+        surface = self._surface
+        if surface is None:
+            return
+
+        def close() -> None:
+            surface.close(wait=False, timeout=CLOSE_S)
+
+        closer = threading.Thread(target=close, name="lucid-close", daemon=True)
+        closer.start()
+        closer.join(CLOSE_S)
+
+    def _exit(self, status: int) -> None:
+        if self._record is not None:
+            registry.remove(self._record)
+        logging.shutdown()
+        os._exit(status)
+
+    # --- The control threads -------------------------------------------------------------------
+
+    def _surface_now(self) -> Surface:
+        if self._surface is None or self._closed.is_set():
+            raise NotMounted("The drive is closed.")
+        return self._surface
+
+    def _status(self, request: Message, progressing: Progressing) -> Message:
+        status = self._surface_now().status()._asdict()
+        phase = "closing" if self._unmounted.is_set() else "mounted"
+        return status | {"mountpoint": str(self._point), "pid": os.getpid(), "phase": phase}
+
+    def _progress_message(self) -> Message:
+        progress = self._last
+        if progress is None or not self._unmounted.is_set():
+            progress = self._surface_now().progress()
+        return progress._asdict()
+
+    def _sync(self, request: Message, progressing: Progressing) -> Message:
+        """{"ino": number or null, "timeout_s": seconds or null} -> {"token": ...}"""
+        ino, timeout_s = request.get("ino"), request.get("timeout_s")
+        timeout_s = SYNC_S if timeout_s is None else min(float(timeout_s), SYNC_S)
+        return {"token": self._surface_now().sync(ino, timeout_s)}
+
+    def _cache(self, request: Message, progressing: Progressing) -> Message:
+        """{"clear": bool} -> what the cache holds, and what was freed."""
+        surface = self._surface_now()
+        freed = surface.clear_cache() if request.get("clear") else 0
+        status = surface.status()
+        return {
+            "bytes": status.cache_bytes,
+            "limit": status.cache_limit,
+            "hits": status.cache_hits,
+            "misses": status.cache_misses,
+            "freed": freed,
+        }
+
+    def _stop(self, request: Message, progressing: Progressing) -> Message:
+        """{"wait": bool} -> what is left. Unmounts first; MountPointBusy while files are open."""
+        hurry = not request.get("wait", True) and not self._hurry.is_set()
+        if hurry:
+            # Before the unmount: the main thread closes as soon as that is done.
+            self._hurry.set()
+        try:
+            self._unmount()
+        except MountPointBusy:
+            if hurry:
+                self._hurry.clear()
+            raise
+        if self._hurry.is_set() and not self._closed.wait(1.0):
+            self._put_away()  # the main thread may have been waiting for uploads all along
+            self._closed.wait(END_S)
+        while not self._hurry.is_set() and not self._closed.wait(PROGRESS_S):
+            progressing(self._progress_message())
+        return self._progress_message()
+
+    def _unmount(self) -> None:
+        if self._unmounted.is_set():
+            return
+        mounted = mountpoint.find(self._point)
+        if mounted is not None and mounted.is_ours:
+            mountpoint.unmount(self._point)
+        if not self._unmounted.wait(END_S):
+            raise MountPointBusy(f"{self._point} is unmounted, but requests are still under way.")
