@@ -1,10 +1,10 @@
 """Own ops that are not committed yet: what each read and wrote, and how to take it back.
 
-The replica's tables hold the committed state with the pending ops applied on top, so a reader never
-merges. For each pending op the table `undo` keeps the rows as they were before it (its *images*) and
-the op itself; here, in memory, stand the keys it read and wrote (the *shadow*), by which the few ops
-are found that somebody else's op concerns, and what commutes (directory times, counts), which goes
-into the tables only when the op is committed.
+The replica's tables hold the committed state with the pending ops applied on top, so a reader
+never merges. For each pending op the table `undo` keeps the rows as they were before it (its
+*images*) and the op itself. Here, in memory, stand the keys it read and wrote (the *shadow*), by
+which the few ops are found that somebody else's op concerns, and what commutes (directory times,
+counts), which goes into the tables only when the op is committed.
 
 Keys are integers. A row key stands for rows: an inode number for all rows of that inode or version,
 a hash for a dentry. A signal stands for a fact that ops depend on without writing its rows: whether
