@@ -38,11 +38,11 @@ try:
         seal,
         tag_bytes,
     )
-except ImportError as missing:
+except ImportError as _cause:
     raise ImportError(
         "lucid.engine is not built for this Python, or not built at all "
-        f"({missing}). In a source tree run ./build.sh; otherwise install lucidfs again."
-    ) from missing
+        f"({_cause}). In a source tree run ./build.sh; otherwise install lucidfs again."
+    ) from _cause
 
 from .errors import CacheIOError, CorruptBlock, EngineError, LostBlock
 from .selftest import SLOW_AEGIS, SelfTest, check_answers, selftest

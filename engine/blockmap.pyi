@@ -5,6 +5,7 @@ from typing import Final, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from .cachemap import CacheMap
 
@@ -14,9 +15,9 @@ KIND_LOST: Final[int]
 FLAG_COMPRESSED: Final[int]
 
 #: first block, count, kind, slot, first ordinal, offset in the segment, stored length
-Run: TypeAlias = tuple[int, int, int, int, int, int, int]
+_Run: TypeAlias = tuple[int, int, int, int, int, int, int]
 #: kind, slot, ordinal, offset in the segment, stored length, plaintext length, valid length, flags
-Place: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+_Place: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 
 @final
 class BlockMap:
@@ -28,8 +29,8 @@ class BlockMap:
     given only when some extent's blocks are not all full.  Raises ValueError for impossible rows.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         cachemap: CacheMap,
         block_size: int,
         size: int,
@@ -44,15 +45,15 @@ class BlockMap:
         last_valid: NDArray[np.uint32],
         lengths: NDArray[np.uint32] | None = None,
         lengths_index: NDArray[np.int64] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def size(self) -> int: ...
     @property
     def block_size(self) -> int: ...
-    def locate(self, block: int) -> Place | None:
+    def locate(self, block: int) -> _Place | None:
         """Where this block lies; None in a gap or beyond the last extent."""
 
-    def segments(self, start: int, end: int) -> list[Run]:
+    def segments(self, start: int, end: int) -> list[_Run]:
         """The extents that meet blocks [start, end), each cut to that range."""
 
     def needs(self, offset: int, length: int) -> list[tuple[int, int, int]]:
@@ -62,4 +63,4 @@ class BlockMap:
         """
 
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Run]: ...
+    def __iter__(self) -> Iterator[_Run]: ...

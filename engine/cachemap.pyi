@@ -5,7 +5,7 @@ Any thread may call; one mutex inside, never held over I/O.
 
 from typing import Final, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 from .sodium import AdContext
 
@@ -19,9 +19,9 @@ class CacheMap:
     Cached segments are `<2 hex>/<64 hex>` under the first, staged ones `<64 hex>` under the second.
     """
 
-    def __init__(
-        self, cache_dir: int = -1, staging_dir: int = -1, max_open_files: int = 512
-    ) -> None: ...
+    def __new__(
+        cls, cache_dir: int = -1, staging_dir: int = -1, max_open_files: int = 512
+    ) -> Self: ...
     def acquire(
         self,
         segment_id: Buffer,

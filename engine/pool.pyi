@@ -2,7 +2,7 @@
 
 from typing import Final, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 ARENA_BYTES: Final[int]
 
@@ -10,6 +10,7 @@ ARENA_BYTES: Final[int]
 class PooledBlock:
     """A view of one opened block.  Its frame is not reused while this object or a view lives."""
 
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
@@ -17,7 +18,7 @@ class PooledBlock:
 class Pool:
     """Opened blocks by (CacheMap.token, ordinal)."""
 
-    def __init__(self, block_size: int, arena_bytes: int = 16777216) -> None: ...
+    def __new__(cls, block_size: int, arena_bytes: int = 16777216) -> Self: ...
     @property
     def block_size(self) -> int: ...
     @property

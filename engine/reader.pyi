@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, TypeAlias, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 from .blockmap import BlockMap
 from .cachemap import CacheMap
@@ -13,12 +13,13 @@ READ_BYTES_MAX: Final[int]
 FREE_BYTES_MAX: Final[int]
 
 #: slot, offset in the segment, stored bytes from there on
-Source: TypeAlias = tuple[int, int, Buffer]
+_Source: TypeAlias = tuple[int, int, Buffer]
 
 @final
 class ReadBuffer:
-    """The bytes of a reply (read-only buffer).  The memory is reused after the last view is gone."""
+    """The bytes of a reply, a read-only buffer.  Its memory is used again after the last view."""
 
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     def __len__(self) -> int: ...
     def __bytes__(self) -> bytes: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -32,6 +33,7 @@ class Miss:
     Another thread may have brought some of them meanwhile: ask CacheMap.missing before fetching.
     """
 
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     @property
     def ranges(self) -> list[tuple[int, int, int]]: ...
 
@@ -39,7 +41,7 @@ class Miss:
 class Reader:
     """Reads through a CacheMap and a Pool.  Any thread may call; two reads run in parallel."""
 
-    def __init__(self, cachemap: CacheMap, pool: Pool, block_size: int) -> None: ...
+    def __new__(cls, cachemap: CacheMap, pool: Pool, block_size: int) -> Self: ...
     @property
     def cachemap(self) -> CacheMap: ...
     @property
@@ -52,7 +54,7 @@ class Reader:
         """
 
     def open_from(
-        self, blockmap: BlockMap, offset: int, length: int, sources: Sequence[Source]
+        self, blockmap: BlockMap, offset: int, length: int, sources: Sequence[_Source]
     ) -> ReadBuffer | Miss:
         """Like `read`, but blocks that lie whole in a source are opened from that memory.
 

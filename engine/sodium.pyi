@@ -2,7 +2,7 @@
 
 from typing import Final, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 SUITE_AEGIS256: Final[int]
 SUITE_XCHACHA20: Final[int]
@@ -15,14 +15,14 @@ OBJECT_ID_BYTES: Final[int]
 class AdContext:
     """Everything of the associated data that many blocks share.  Immutable."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         suite: int,
         label: Buffer,
         filespace_id: Buffer,
         generation_id: Buffer,
         format: int = 1,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def suite(self) -> int: ...
     @property
