@@ -66,10 +66,11 @@ def test_an_answer_that_was_lost_is_no_lost_race(bucket: Bucket, tmp_path: Path)
     machine = Machine(tmp_path / "machine", store)
     machine.join()
     prepared = machine.writer.build(machine.session, [machine.create(b"a")])
-    plan.script("put_if_absent", [Fault.BUSY, Fault.REFUSE])
+    plan.die()
     with pytest.raises(StoreUnavailable):
         machine.writer.put(prepared)
-    plan.script("put_if_absent", [Fault.LOSE_ANSWER])
+    plan.revive()
+    plan.script("put_if_absent", [Fault.BUSY, Fault.LOSE_ANSWER])
     assert machine.writer.put(prepared) == Won(prepared)
     assert machine.follow() == 1
     machine.replica.close()
