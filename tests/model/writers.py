@@ -77,7 +77,7 @@ class Writer:
         )  # fmt: skip
         actions[action % len(actions)](one, two)
 
-    def _do(self, op: Op, wanted: bytes | None = None) -> None:
+    def do(self, op: Op, wanted: bytes | None = None) -> None:
         self.pending.append(op)
         effect = self.author.fold(self.view, op)
         if wanted is not None:
@@ -119,46 +119,46 @@ class Writer:
         place = self._free(one, two)
         if place is not None:
             content = text(one, two, (one * 7 + two) % 70)
-            self._do(self.author.create(*place, content), content)
+            self.do(self.author.create(*place, content), content)
 
     def _mkdir(self, one: int, two: int) -> None:
         place = self._free(one, two)
         if place is not None:
-            self._do(self.author.mkdir(*place))
+            self.do(self.author.mkdir(*place))
 
     def _symlink(self, one: int, two: int) -> None:
         place = self._free(one, two)
         if place is not None:
-            self._do(self.author.symlink(*place))
+            self.do(self.author.symlink(*place))
 
     def _link(self, one: int, two: int) -> None:
         place, picked = self._free(one, two), self._pick(one, stat.S_IFREG)
         if place is not None and picked is not None:
-            self._do(self.author.link(picked[1].ino, *place))
+            self.do(self.author.link(picked[1].ino, *place))
 
     def _unlink(self, one: int, two: int) -> None:
         picked = self._pick(one, stat.S_IFREG)
         if picked is not None:
-            self._do(self.author.unlink(self.view, picked[0].parent, picked[0].name))
+            self.do(self.author.unlink(self.view, picked[0].parent, picked[0].name))
 
     def _rmdir(self, one: int, two: int) -> None:
         picked = self._pick(one, stat.S_IFDIR)
         if picked is not None and not self.view.has_children(picked[1].ino):
-            self._do(self.author.rmdir(self.view, picked[0].parent, picked[0].name))
+            self.do(self.author.rmdir(self.view, picked[0].parent, picked[0].name))
 
     def _rename(self, one: int, two: int) -> None:
         picked = self._pick(one)
         if picked is not None:
             source = picked[0]
             target = (self._directory(two), NAMES[(one + two) % len(NAMES)])
-            self._do(self.author.rename(self.view, source.parent, source.name, *target))
+            self.do(self.author.rename(self.view, source.parent, source.name, *target))
 
     def _attributes(self, one: int, two: int) -> None:
         picked = self._pick(one)
         if picked is not None and two % 2:
-            self._do(self.author.setattr(picked[1].ino, mode=0o600 + two % 64, mtime_ns=two))
+            self.do(self.author.setattr(picked[1].ino, mode=0o600 + two % 64, mtime_ns=two))
         elif picked is not None:
-            self._do(self.author.setxattr(picked[1].ino, b"user.%d" % (two % 3), b"%d" % two))
+            self.do(self.author.setxattr(picked[1].ino, b"user.%d" % (two % 3), b"%d" % two))
 
     def _open(self, one: int, two: int) -> None:
         picked = self._pick(one, stat.S_IFREG)
@@ -179,7 +179,7 @@ class Writer:
         content, keep, dirty = edit(opened.content, one, two)
         changes = changes_of(self.log.blocks, content, dirty, trim=bool(two % 2))
         ids = self.author.head()
-        self._do(
+        self.do(
             Content(
                 *ids, opened.ino, opened.version, opened.parent, opened.name, keep,
                 len(content), ids[1], ids[1], changes,
@@ -197,8 +197,8 @@ class Writer:
             return
         parent, name = picked[0].parent, picked[0].name
         content = text(two, one, two % 50)
-        self._do(self.author.create(parent, b"tmp~", content), content)
-        self._do(self.author.rename(self.view, parent, b"tmp~", parent, name))
+        self.do(self.author.create(parent, b"tmp~", content), content)
+        self.do(self.author.rename(self.view, parent, b"tmp~", parent, name))
 
 
 def text(one: int, two: int, size: int) -> bytes:
