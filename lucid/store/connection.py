@@ -59,10 +59,12 @@ class Connection:
         """Connect. Raises OSError (also for TLS) and Broken (the proxy's answer)."""
         self._timeouts = timeouts
         self._clock = clock
-        self._deadline = 0.0
+        self._receives = 0
         self._head = bytearray(HEAD_SIZE_MAX)
         self._begin = self._end = 0
-        self.idle_since = 0.0
+        self.begun = clock.monotonic()
+        """When it was last given something to do; a little before it was idle."""
+        self._deadline = self.begun + timeouts.read_s
         self._sock = _connect(origin.proxy or origin, self._timeouts)
         try:
             if origin.secure:
@@ -97,14 +99,16 @@ class Connection:
             raise Broken(f"the proxy refused the connection with status {status}")
 
     def allow(self, size: int) -> None:
-        """From now on, `size` bytes may take as long as a slow line needs, and no longer."""
-        self._deadline = self._clock.monotonic() + self._timeouts.read_s + size / SLOWEST_RATE
+        """Let the exchange take as much longer as `size` bytes need on a slow line."""
+        self._deadline += size / SLOWEST_RATE
 
     def send(self, head: bytes, views: Sequence[memoryview]) -> None:
         """Send a request. Raises Broken; an early answer may still be there to read."""
         size = sum(len(view) for view in views)
         self._begin = self._end = 0
-        self.allow(size)
+        self._receives = 0
+        self.begun = self._clock.monotonic()
+        self._deadline = self.begun + self._timeouts.read_s + size / SLOWEST_RATE
         if size <= SMALL_BODY:
             self._send_all(b"".join((head, *views)))
             return
@@ -122,7 +126,10 @@ class Connection:
             raise self._broken(error) from None
 
     def _receive(self, view: memoryview, flags: int = 0) -> int:
-        self._in_time()
+        # The kernel bounds each wait; only many of them one after the other need the clock.
+        self._receives += 1
+        if self._receives > 2:
+            self._in_time()
         try:
             return self._sock.recv_into(view, 0, 0 if self._is_tls else flags)
         except OSError as error:
@@ -275,13 +282,13 @@ class Response:
             self._left = -1
             self._keep = False
             return True
-        self._connection.allow(STEP)
         line = self._connection.read_line()
         try:
             self._left = int(line.partition(b";")[0], 16)
         except ValueError:
             raise Broken("the body's framing cannot be read") from None
         if self._left:
+            self._connection.allow(self._left)
             return True
         while self._connection.read_line():
             pass

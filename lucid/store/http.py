@@ -139,7 +139,7 @@ class HttpPool:
             oldest = self.clock.monotonic() - IDLE_SECONDS_MAX
             while self._idle and found is None:
                 connection = self._idle.pop()
-                if connection.idle_since >= oldest and connection.is_alive():
+                if connection.begun >= oldest and connection.is_alive():
                     found = connection
                     self._live.add(connection)
                 else:
@@ -178,7 +178,6 @@ class HttpPool:
             self._live.discard(connection)
             keep = keep and not self._closed and len(self._idle) < IDLE_MAX
             if keep:
-                connection.idle_since = self.clock.monotonic()
                 self._idle.append(connection)
         if not keep:
             connection.close()

@@ -39,10 +39,8 @@ def settle_put(key: str, views: Sequence[memoryview], put: Callable[[], None], r
             # an old copy. Nothing is known, so ask again.
             raise StoreUnavailable(f"the store says that {key} is taken and missing") from doubt
         raise doubt from None
-    except StoreUnavailable:
-        raise StoreUnavailable(
-            f"the store failed while {key} was written, and again when it was read back"
-        ) from doubt
+    except StoreUnavailable as fault:
+        raise type(fault)(f"whether {key} was written is not known yet: {fault}") from doubt
     if not holds(found, views):
         raise ObjectExists(f"{key} is in the store with other content") from doubt
 
