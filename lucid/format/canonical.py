@@ -23,9 +23,13 @@ _LEAVES = frozenset({int, bytes, type(None)})
 _ARRAYS = (list, tuple)
 
 
-def pack(value: Any) -> bytes:
-    """The one encoding of `value`. Raises FormatError for what the format cannot hold."""
-    _check(value)
+def pack(value: Any, items_max: int = ARRAY_ITEMS_MAX, *, typed: bool = False) -> bytes:
+    """The one encoding of `value`. Raises FormatError for what the format cannot hold.
+
+    With `typed` the caller has checked all types and lengths; only numbers are looked at here.
+    """
+    if not typed:
+        _check(value, items_max)
     try:
         packed: bytes = msgpack.packb(value)
     except (OverflowError, ValueError) as error:
@@ -50,7 +54,7 @@ def unpack(data: bytes, items_max: int = ARRAY_ITEMS_MAX) -> Any:
         )
     except (ValueError, msgpack.UnpackException) as error:
         raise FormatError(f"A body does not parse: {error}.") from error
-    _check(value)
+    _check(value, items_max)
     # Text and long forms of an integer or a length parse too; they do not come out the same.
     if msgpack.packb(value) != data:
         raise FormatError("A body is not in its one canonical encoding.")
@@ -65,6 +69,7 @@ class SliceReader:
 
     def __init__(self, data: bytes, items_max: int = ARRAY_ITEMS_MAX) -> None:
         self._data = data
+        self._items_max = items_max
         self._done = 0
         self._unpacker = msgpack.Unpacker(
             raw=True,
@@ -83,10 +88,9 @@ class SliceReader:
             count: int = self._unpacker.read_array_header()
         except (ValueError, msgpack.UnpackException) as error:
             raise FormatError(f"A body does not parse: {error}.") from error
-        packed = self._packer.pack_array_header(count)
-        start, self._done = self._done, self._done + len(packed)
-        if self._data[start : self._done] != packed:
-            raise FormatError("A body is not in its one canonical encoding.")
+        if count > self._items_max:
+            raise FormatError(f"A body holds an array of more than {self._items_max} elements.")
+        self._same(self._packer.pack_array_header(count))
         return count
 
     def value(self, depth: int, typed: bool = False) -> Any:
@@ -97,14 +101,12 @@ class SliceReader:
         """
         try:
             value = self._unpacker.unpack()
+            if not typed:
+                _check(value, self._items_max, depth)
+            # The packer refuses what is nested deeper than it can be.
+            self._same(self._packer.pack(value))
         except (ValueError, msgpack.UnpackException) as error:
             raise FormatError(f"A body does not parse: {error}.") from error
-        if not typed:
-            _check(value, depth)
-        packed = self._packer.pack(value)
-        start, self._done = self._done, self._done + len(packed)
-        if self._data[start : self._done] != packed:
-            raise FormatError("A body is not in its one canonical encoding.")
         return value
 
     def end(self) -> None:
@@ -112,8 +114,13 @@ class SliceReader:
         if self._done != len(self._data):
             raise FormatError("A body goes on after its end.")
 
+    def _same(self, packed: bytes) -> None:
+        start, self._done = self._done, self._done + len(packed)
+        if self._data[start : self._done] != packed:
+            raise FormatError("A body is not in its one canonical encoding.")
 
-def _check(value: Any, depth: int = 0) -> None:
+
+def _check(value: Any, items_max: int, depth: int = 0) -> None:
     """Types and nesting, level by level: set() and chain run in C, where the leaves are many."""
     level: Sequence[Any] = (value,)
     while level:
@@ -126,7 +133,10 @@ def _check(value: Any, depth: int = 0) -> None:
         depth += 1
         if depth > DEPTH_MAX:
             raise FormatError(f"A body is nested more than {DEPTH_MAX} deep.")
-        level = list(chain.from_iterable(part for part in level if type(part) in arrays))
+        parts = [part for part in level if type(part) in arrays]
+        if max(map(len, parts)) > items_max:
+            raise FormatError(f"A body holds an array of more than {items_max} elements.")
+        level = list(chain.from_iterable(parts))
 
 
 def _refuse_map(_value: Any) -> Any:

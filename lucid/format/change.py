@@ -175,11 +175,13 @@ def decode_changes(value: Any, rows: Sequence[SegmentRow]) -> tuple[Change, ...]
         kinds = tuple(map(type, fields))
         if kinds in _DATA_TYPES:
             change = _decode_data(fields, rows)
+            is_data = True
         elif kinds == _EMPTY_TYPES:
             change = Change(*fields)
+            is_data = False
         else:
             raise FormatError("A change has not the fields of any kind.")
-        if (change.kind == DATA) != (kinds in _DATA_TYPES):
+        if (change.kind == DATA) != is_data:
             raise FormatError("A change has not the fields of its kind.")
         end = _check_run(change, end)
         changes.append(change)
@@ -187,19 +189,18 @@ def decode_changes(value: Any, rows: Sequence[SegmentRow]) -> tuple[Change, ...]
 
 
 def _decode_data(fields: list[Any], rows: Sequence[SegmentRow]) -> Change:
-    index = fields[3]
+    index, lengths = fields[3], fields[9]
     if not 0 <= index < len(rows):
         raise FormatError("A change names a segment that its table lacks.")
     row = rows[index]
     fields[3] = row.id
-    lengths = fields[9]
     if lengths is not None:
-        fields[9] = tuple(lengths)
+        fields[9] = lengths = tuple(lengths)
     change = tuple.__new__(Change, fields)
     _check_data(change)
     # The blocks end before the footer. Whether full blocks fit depends on the block size, which is
     # not ours to know: a run that leaves its segment does not open.
-    need = change.offset + (sum(lengths) if lengths is not None else change.last_len + _TAG_MIN)
+    need = change.offset + (change.last_len + _TAG_MIN if lengths is None else sum(lengths))
     if row.footer_len and need > row.stored_len - row.footer_len:
         raise FormatError("A change lies outside its segment.")
     return change

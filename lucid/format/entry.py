@@ -11,6 +11,7 @@ from lucid.format.change import SegmentRow, decode_segments, encode_segments, ta
 from lucid.format.check import check_bytes, check_fields, check_id, check_int
 from lucid.format.hashes import HASH_SIZE, ZERO_HASH
 from lucid.format.limits import (
+    ARRAY_ITEMS_MAX,
     ENTRY_MAX,
     FORMAT_VERSION,
     ID_SIZE,
@@ -19,7 +20,16 @@ from lucid.format.limits import (
     SESSION_MAX,
 )
 from lucid.format.opcode import decode_op, encode_op
-from lucid.format.ops import Drop, Genesis, Op, SessionOp, Stage, UnknownOp, session_of
+from lucid.format.ops import (
+    Drop,
+    Genesis,
+    Op,
+    SessionOp,
+    Stage,
+    UnknownOp,
+    changes_of,
+    session_of,
+)
 
 __all__ = [
     "HEADER_SIZE",
@@ -112,6 +122,9 @@ def signed_bytes(filespace: bytes, sequence: int, header: bytes, body: bytes) ->
 def encode_body(body: EntryBody) -> bytes:
     """The canonical bytes of the body. Raises FormatError."""
     _check_head(body)
+    most = max(len(body.segments), len(body.ops), *(len(changes_of(op)) for op in body.ops), 0)
+    if most > ARRAY_ITEMS_MAX:
+        raise FormatError(f"An array of an entry has at most {ARRAY_ITEMS_MAX} elements.")
     table = table_of(body.segments)
     return pack(
         [
@@ -123,7 +136,8 @@ def encode_body(body: EntryBody) -> bytes:
             None if body.state_hash is None else list(body.state_hash),
             encode_segments(body.segments),
             [encode_op(op, table) for op in body.ops],
-        ]
+        ],
+        typed=True,
     )
 
 

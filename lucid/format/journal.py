@@ -267,7 +267,7 @@ def encode_record(record: Record, mark: Mark | None = None) -> bytes:
     file, offset = record.mark if mark is None else mark
     check_int(file, 0, INT63_MAX, "The file of a mark")
     check_int(offset, 0, INT63_MAX, "The offset of a mark")
-    return pack([kind, [file, offset], *encode(record)])
+    return pack([kind, [file, offset], *encode(record)], typed=True)
 
 
 def decode_record(data: bytes) -> Record:

@@ -303,6 +303,8 @@ def _out_of_range(spec: _Spec, numbers: tuple[int, ...]) -> FormatError:
 
 def encode_xattrs(xattrs: Xattrs) -> list[Any]:
     """Pairs in ascending order of their names. Raises FormatError for what cannot be kept."""
+    if not xattrs:
+        return []
     pairs = [list(pair) for pair in sorted(xattrs)]
     decode_xattrs(pairs)
     return pairs
@@ -314,6 +316,8 @@ def decode_xattrs(value: Any) -> Xattrs:
         raise FormatError("Extended attributes are not an array.")
     if not value:
         return ()
+    if len(value) > limits.ARRAY_ITEMS_MAX:
+        raise FormatError("A file has too many extended attributes.")
     total = 0
     before = b""
     for pair in value:
