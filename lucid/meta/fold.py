@@ -1,4 +1,4 @@
-"""The fold: what an op does to a state, for every op on every state (docs/SEMANTICS.md section 4).
+"""The fold: what an op does to a state, for every op on every state (SEMANTICS.md, 9 and 10).
 
 Total and pure: it raises for no op that was decoded, and reads only state and op: no clock, no
 locale, no object but the log. So all who fold one log hold one state. The same code folds own

@@ -1,4 +1,4 @@
-"""Conflict names: docs/SEMANTICS.md section 6."""
+"""Conflict names: docs/SEMANTICS.md section 9."""
 
 from __future__ import annotations
 

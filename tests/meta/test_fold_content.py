@@ -1,4 +1,4 @@
-"""The table of docs/SEMANTICS.md section 7: content."""
+"""The table of docs/SEMANTICS.md section 10: content."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def edit(desk: Desk, ino: int, keep: int, size: int, *changes: Change) -> Conten
 
 
 def test_a_map_is_cut_laid_over_and_grown(desk: Desk) -> None:
-    """S-142, S-143: base cut to keep, changes over it, zeros up to size; each version stays."""
+    """S-141: base cut to keep, changes over it, zeros up to size; each version stays."""
     content = bytes(range(1, 161))
     ino = shared_file(desk, content)
     seen = {ino: content}

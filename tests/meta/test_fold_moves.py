@@ -1,4 +1,4 @@
-"""The table of docs/SEMANTICS.md section 7: ops that take a name away."""
+"""The table of docs/SEMANTICS.md section 10: ops that take a name away."""
 
 from __future__ import annotations
 

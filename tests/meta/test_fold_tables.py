@@ -1,4 +1,4 @@
-"""The table of docs/SEMANTICS.md section 7: ops that make something under a name, and attributes.
+"""The table of docs/SEMANTICS.md section 10: ops that make something under a name, and attributes.
 
 Two authors write about one state; each test prepares its ops on what its author had seen, folds
 them in the order of the log, and looks at what is there.
