@@ -77,9 +77,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.durability not in DURABILITIES:
-            raise ConfigError(
-                f"durability is 'local' or 'store', not {self.durability!r}."
-            )
+            raise ConfigError(f"durability is 'local' or 'store', not {self.durability!r}.")
         for name in ("cache_bytes", "staging_bytes", "memory_bytes", "pool_bytes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} cannot be negative.")

@@ -90,7 +90,9 @@ class DirtyBlock:
         """Whether every byte up to `length` (of the block that is in the file) is known."""
         return self.known.covers(0, length)
 
-    def lay_over(self, target: bytearray | memoryview, target_start: int, start: int, end: int) -> None:
+    def lay_over(
+        self, target: bytearray | memoryview, target_start: int, start: int, end: int
+    ) -> None:
         """Copy the known bytes of [start, end) of the block to `target`, where `start` lies at
         `target_start`."""
         for low, high in self.known:

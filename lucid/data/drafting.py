@@ -66,7 +66,9 @@ class Drafting:
                 full = (end - at) // block_size if not within else 0
                 if full:
                     # The file must hold these blocks before a shorter last one can follow.
-                    self._seal_full(draft, block, view[at - offset : at - offset + full * block_size])
+                    self._seal_full(
+                        draft, block, view[at - offset : at - offset + full * block_size]
+                    )
                     at += full * block_size
                     continue
                 stop = min(end, (block + 1) * block_size)
@@ -161,7 +163,9 @@ class Drafting:
                 for place in places
                 if block == last and place.start < within
             ]
-            self._book.release(place.live for place in places if place.start >= within or block > last)
+            self._book.release(
+                place.live for place in places if place.start >= within or block > last
+            )
             if kept:
                 draft.patches[block] = kept
         return cut_patches
@@ -185,7 +189,10 @@ class Drafting:
                 dirty = self._dirty(draft, block)
                 low, high = max(offset, block * block_size), min(end, (block + 1) * block_size)
                 for start, stop in dirty.known:
-                    start, stop = max(start, low - block * block_size), min(stop, high - block * block_size)
+                    start, stop = (
+                        max(start, low - block * block_size),
+                        min(stop, high - block * block_size),
+                    )
                     if start < stop:
                         place = block * block_size + start - offset
                         laid.append((place, start, stop, bytes(memoryview(dirty.data)[start:stop])))
@@ -212,7 +219,9 @@ class Drafting:
 
     def _sealed_map(self, draft: Draft) -> BlockMap | None:
         if draft.sealed_revision != draft.sealed.revision or draft.sealed_map is None:
-            draft.sealed_map = self._maps.build(draft.sealed.runs(), draft.size) if len(draft.sealed) else None
+            draft.sealed_map = (
+                self._maps.build(draft.sealed.runs(), draft.size) if len(draft.sealed) else None
+            )
             draft.sealed_revision = draft.sealed.revision
         if draft.sealed_map is not None and draft.sealed_map.size < draft.size:
             draft.sealed_map = self._maps.build(draft.sealed.runs(), draft.size)

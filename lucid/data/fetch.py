@@ -145,7 +145,11 @@ class Fetcher:
                     if not demand and len(self._ahead) >= AHEAD_MAX:
                         break
                     stop = at
-                    while stop < end and stop - at < GET_MAX and (token, stop // UNIT) not in self._units:
+                    while (
+                        stop < end
+                        and stop - at < GET_MAX
+                        and (token, stop // UNIT) not in self._units
+                    ):
                         stop = min(end, (stop // UNIT + 1) * UNIT)
                     flight = _Flight(slot, at, stop - at, demand)
                     self._map.retain(slot)
@@ -250,7 +254,9 @@ class Fetcher:
                 if upto > filled:
                     if not keep and fd is not None:
                         with view[filled:upto] as part:
-                            keep = not self._cache.fill(fd, flight.slot, flight.start + filled, part)
+                            keep = not self._cache.fill(
+                                fd, flight.slot, flight.start + filled, part
+                            )
                     filled = upto
                     self._tell(flight, upto, buffer if keep else None)
 

@@ -49,7 +49,9 @@ class MapBuilder:
         staged = self._staged_slot(segment)
         if staged is not None:
             return staged
-        row = row or self._row(segment)
+        if row is None or not row.footer_len:
+            # It was unfinished when the row was read, and is committed by now.
+            row = self._row(segment)
         if row is None:
             raise CorruptObject(f"Segment {segment.hex()[:16]} is named by nothing in the log.")
         return self._map.acquire(
@@ -168,4 +170,3 @@ class BlockReader:
         for one, start, size in blockmap.needs(offset, length):
             if one == slot and not self._map.is_staged(slot):
                 self._map.clear_present(slot, start, size)
-

@@ -106,7 +106,9 @@ class SegmentWriter:
         spare = footer_room(len(self._rows), self.stored, self._geometry.tag)
         return max(0, min(left, spare))
 
-    def append(self, ino: int, first: int, blocks: Sequence[bytes | bytearray | memoryview]) -> Change:
+    def append(
+        self, ino: int, first: int, blocks: Sequence[bytes | bytearray | memoryview]
+    ) -> Change:
         """Seal neighbouring blocks of one file, all but the last full, and write them to staging.
 
         REQUIRES: `lock` held; the blocks fit. Raises DiskFull, LocalError: nothing was appended.
@@ -175,6 +177,7 @@ class StagedSegments:
         generation: Callable[[], bytes],
         head: Callable[[], int],
         finished: Callable[[SegmentRow], None],
+        committed_row: Callable[[bytes], SegmentRow | None],
     ) -> None:
         self._staging = staging
         self._cachemap = cachemap
@@ -184,6 +187,7 @@ class StagedSegments:
         self._generation = generation
         self._head = head
         self._on_finished = finished
+        self._committed_row = committed_row
         self._lock = threading.Lock()
         self._pack_lock = threading.Lock()
         self._segments: dict[bytes, _Staged] = {}
@@ -392,14 +396,20 @@ class StagedSegments:
             return staged.state if staged else None
 
     def rows(self, segments: Iterable[bytes]) -> list[SegmentRow]:
-        """Rows of those that are in staging; the rest is in the log already."""
-        with self._lock:
-            found = (self._segments.get(segment) for segment in segments)
-            return [
-                staged.writer.row(staged.row.head) if staged.writer else staged.row
-                for staged in found
-                if staged is not None
-            ]
+        """Their rows: from staging, or from the log for those that it names already."""
+        rows: list[SegmentRow] = []
+        for segment in segments:
+            with self._lock:
+                staged = self._segments.get(segment)
+                if staged is not None:
+                    writer = staged.writer
+                    rows.append(writer.row(staged.row.head) if writer else staged.row)
+                    continue
+            committed = self._committed_row(segment)
+            if committed is None:
+                raise InternalError(f"Segment {segment.hex()[:16]} is neither staged nor known.")
+            rows.append(committed)
+        return rows
 
     def uploaded(self, segment: bytes) -> bool:
         """The store has it. False when nobody names it any more."""

@@ -52,7 +52,9 @@ class Handle:
         self.closed = False
 
 
-def draft_attributes(draft: Draft, row_nlink: int, mode: int, uid: int, gid: int, rdev: int) -> Attributes:
+def draft_attributes(
+    draft: Draft, row_nlink: int, mode: int, uid: int, gid: int, rdev: int
+) -> Attributes:
     """stat(2) of a file with unpublished content."""
     return Attributes(
         draft.ino, mode, row_nlink, uid, gid, rdev, draft.size,
@@ -68,6 +70,8 @@ class Files:
         self._lock = threading.Lock()
         self._open: dict[int, list[int]] = {}
         """[handles, writers] of each inode that is open."""
+        self._wrote: dict[int, int] = {}
+        """Version -> inode of contents that open files published here."""
         self._moved: dict[int, int] = {}
         """Where the content of an open inode went, when the fold gave it another number."""
 
@@ -115,6 +119,17 @@ class Files:
             del self._open[ino]
             self._moved.pop(ino, None)
             return False
+
+    def open_inodes(self) -> list[int]:
+        with self._lock:
+            return list(self._open)
+
+    def follow_version(self, version: int, ino: int) -> None:
+        """A pending content of ours was folded again: it is content of `ino` now."""
+        with self._lock:
+            first = self._wrote.get(version)
+        if first is not None:
+            self.moved(first, ino)
 
     def is_open(self, ino: int) -> bool:
         return ino in self._open
@@ -214,9 +229,10 @@ class Files:
         if memory.taken > memory.total * SPILL_ABOVE:
             self._spill(handle.ino)
         # Room is taken before the lock: who waits for memory must not keep others from their drafts.
-        with memory.held(min(len(data), memory.total), parts.config.write_wait_s), self.writing(
-            handle
-        ) as draft:
+        with (
+            memory.held(min(len(data), memory.total), parts.config.write_wait_s),
+            self.writing(handle) as draft,
+        ):
             count = parts.drafting.write(draft, offset, data, handle.append)
         handle.wrote = True
         return count
@@ -348,7 +364,9 @@ class Files:
         attributes = attributes_of(row)
         touched = parts.table.touched(ino) if stat.S_ISDIR(row.mode) else 0
         if touched > attributes.mtime_ns:
-            attributes = attributes._replace(mtime_ns=touched, ctime_ns=max(touched, attributes.ctime_ns))
+            attributes = attributes._replace(
+                mtime_ns=touched, ctime_ns=max(touched, attributes.ctime_ns)
+            )
         return attributes
 
 
@@ -398,7 +416,10 @@ class _Writing:
             draft.keep = draft.size = row.size
             draft.parent, draft.name = row.last_parent, row.last_name
             draft.mode, draft.uid, draft.gid = row.mode, row.uid, row.gid
-            draft.atime_ns, draft.mtime_ns, draft.ctime_ns = row.atime_ns, row.mtime_ns, row.ctime_ns
+            draft.atime_ns, draft.mtime_ns, draft.ctime_ns = (
+                row.atime_ns,
+                row.mtime_ns,
+                row.ctime_ns,
+            )
             draft.unlinked = not row.nlink
             return parts.table.add(draft)
-

@@ -125,9 +125,7 @@ class Names:
             parts.place(Mknod(op_id, now, parent, name, mode, rdev, uid, gid))
             return self._made(op_id)
 
-    def symlink(
-        self, parent: int, name: bytes, target: bytes, uid: int, gid: int
-    ) -> Attributes:
+    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Attributes:
         if not 0 < len(target) <= TARGET_MAX or b"\0" in target:
             raise UsageError("A symbolic link has a target of 1 to 4095 bytes.")
         parts = self._parts
@@ -214,9 +212,7 @@ class Names:
             if not stat.S_ISDIR(row.mode):
                 raise NotDirectory
             self._check_empty(row.ino)
-            parts.place(
-                Rmdir(parts.next_op_id(), parts.clock.time_ns(), parent, name, row.ino)
-            )
+            parts.place(Rmdir(parts.next_op_id(), parts.clock.time_ns(), parent, name, row.ino))
 
     def _check_empty(self, ino: int) -> None:
         if self._parts.table.children(ino) or self._parts.replica.has_children(ino):

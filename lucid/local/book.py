@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 
+from lucid.errors import InternalError
 from lucid.format.journal import ImageRecord, Patch, Record
 from lucid.local.frames import Position
 from lucid.local.journal import Journal
@@ -30,10 +31,17 @@ class Live:
 class JournalBook:
     """A journal and its live records."""
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
+    def __init__(self, journal: Journal | None) -> None:
+        """Without a journal nothing can be appended: a read-only filespace has none."""
+        self._journal = journal
         self._lock = threading.Lock()
         self._live: set[Live] = set()
+
+    @property
+    def journal(self) -> Journal:
+        if self._journal is None:
+            raise InternalError("A read-only filespace keeps no journal.")
+        return self._journal
 
     def adopt(self, position: Position, record: Record) -> Live:
         """A replayed record that is still needed."""
@@ -71,13 +79,16 @@ class JournalBook:
 
     def sync(self) -> None:
         """Returns when all that was appended survives loss of power."""
-        self.journal.sync()
+        if self._journal is not None:
+            self._journal.sync()
 
     def read(self, live: Live) -> Record:
         return self.journal.read(live.position)
 
     def empty_if_worth(self) -> bool:
         """Let the journal empty its oldest files when little in them lives."""
+        if self._journal is None:
+            return False
         if self.journal.worth_emptying() is None:
             return False
         with self._lock:

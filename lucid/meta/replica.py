@@ -271,6 +271,11 @@ class Replica:
                 (limit,),
             )
 
+    def segment(self, segment: bytes) -> SegmentRow | None:
+        """A segment that a committed entry names."""
+        with self._turn:
+            return self._tables.segment(segment, False)
+
     # Questions of a mount
 
     def lookup(self, parent: int, name: bytes) -> DentryRow | None:

@@ -1,0 +1,157 @@
+"""`Filespace`: a whole file system without a mount, by paths; and how one is made and opened."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+
+from lucid.config import Config
+from lucid.crypto.passphrase import DEFAULT_STRETCH, Stretch
+from lucid.crypto.suites import default_suite, suite_of_name
+from lucid.errors import StoreUnavailable
+from lucid.filespace import founding
+from lucid.filespace.founding import Created
+from lucid.filespace.opening import open_parts
+from lucid.filespace.paths import PathApi
+from lucid.filespace.surface import Progress, Status, Totals
+from lucid.filespace.tree import Tree
+from lucid.store.base import ObjectStore
+from lucid.store.stack import StoreOptions, open_store
+from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
+
+__all__ = ["BLOCK_SIZE", "Filespace", "connect", "init"]
+
+BLOCK_SIZE = 128 * 1024
+
+
+def init(
+    url: str,
+    *,
+    passphrase: str,
+    name: str = "",
+    block_size: int = BLOCK_SIZE,
+    cipher: str | None = None,
+    member: str = "",
+    clock: Clock | None = None,
+    entropy: Entropy = SystemEntropy,
+    stretch: Stretch = DEFAULT_STRETCH,
+    store: ObjectStore | None = None,
+) -> Created:
+    """Make a filespace at `url` (s3://bucket/prefix or file:///directory).
+
+    Returns its id and the recovery code, which is shown once and kept nowhere. `cipher` is
+    "aegis-256" or "xchacha20-poly1305"; by default what is fast on this machine. Raises
+    FilespaceExists, StoreUnfit, BucketMissing, StoreDenied, StoreUnavailable, UsageError.
+    """
+    if store is None:
+        founding.make_directory(url)
+    own = store or open_store(url, clock=clock, entropy=entropy)
+    try:
+        return founding.create(
+            own,
+            name=name or url.rstrip("/").rsplit("/", 1)[-1],
+            passphrase=passphrase,
+            suite=suite_of_name(cipher) if cipher else default_suite(),
+            block_size=block_size,
+            member_label=member or _user(),
+            clock=clock or SystemClock(),
+            entropy=entropy,
+            stretch=stretch,
+        )
+    finally:
+        if store is None:
+            own.close()
+
+
+def connect(
+    url: str,
+    *,
+    passphrase: str,
+    config: Config | None = None,
+    clock: Clock | None = None,
+    entropy: Entropy = SystemEntropy,
+    store: ObjectStore | None = None,
+) -> Filespace:
+    """Open the filespace at `url`; `passphrase` may be the recovery code.
+
+    Raises FilespaceMissing, WrongPassphrase, StateInUse, and what the store raises. Without the
+    store, a device that has been here before opens what it knows.
+    """
+    config = config or Config()
+    if store is None:
+        options = StoreOptions(retry_s=config.read_timeout_s)
+        store = open_store(url, clock=clock, entropy=entropy, options=options, check=False)
+        try:
+            store.check()
+        except StoreUnavailable:
+            pass  # Opening finds out whether this device can do without.
+        except BaseException:
+            store.close()
+            raise
+    opened = open_parts(store, passphrase, config, clock=clock or SystemClock(), entropy=entropy)
+    try:
+        return Filespace(Tree(opened))
+    except BaseException:
+        opened.closing.close()
+        raise
+
+
+class Filespace(PathApi):
+    """An open filespace, by paths. `tree` is the same by inode numbers.
+
+    Safe from many threads. Use it as a context manager, or call `close`, which waits until
+    everything is in the store::
+
+        with lucid.connect("s3://bucket/team", passphrase="...") as fs:
+            fs.write_bytes("/notes.txt", b"hello")
+            print(fs.listdir("/"))
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(tree)
+        self.tree = tree
+
+    def __enter__(self) -> Filespace:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close(wait=exception[0] is None)
+
+    @property
+    def read_only(self) -> bool:
+        return self.tree.read_only
+
+    def sync(self, timeout: float | None = None) -> str:
+        """Publish, upload and commit all that is pending; returns a token of the head."""
+        return self.tree.sync(None, timeout)
+
+    def refresh(self, timeout: float = 30.0) -> bool:
+        """Read the log to its end now; False when that did not happen in time."""
+        return self.tree.refresh(timeout)
+
+    def totals(self) -> Totals:
+        return self.tree.totals()
+
+    def progress(self) -> Progress:
+        return self.tree.progress()
+
+    def status(self) -> Status:
+        return self.tree.status()
+
+    def close(
+        self,
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+        report: Callable[[Progress], None] | None = None,
+    ) -> Progress:
+        """End everything. With `wait`, first bring all that is pending into the store; returns
+        what remains, which the next open goes on with. Idempotent."""
+        return self.tree.close(wait=wait, timeout=timeout, report=report)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "founder"

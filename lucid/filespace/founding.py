@@ -1,0 +1,203 @@
+"""Making a filespace, unlocking it, changing its passphrase: what is done without opening its tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from lucid.crypto import founding
+from lucid.crypto.keyring import unwrap_generation
+from lucid.crypto.passphrase import DEFAULT_STRETCH, Stretch
+from lucid.crypto.record import change_passphrase as change_of_passphrase
+from lucid.crypto.record import change_recovery_code
+from lucid.errors import (
+    BucketMissing,
+    FilespaceExists,
+    FilespaceMissing,
+    ObjectExists,
+    ObjectMissing,
+    StoreUnavailable,
+    UsageError,
+)
+from lucid.format.names import (
+    LOG_PREFIX,
+    SUPERBLOCK_KEY,
+    generation_key,
+    member_prefix,
+    parse_member_key,
+)
+from lucid.store.base import ObjectStore
+from lucid.store.probe import probe
+from lucid.types import Clock, Entropy
+
+__all__ = ["Created", "change_passphrase", "create", "make_directory", "read_generation", "unlock"]
+
+
+class Created(NamedTuple):
+    """A new filespace. The recovery code is kept nowhere."""
+
+    filespace: str
+    recovery_code: str
+    warnings: tuple[str, ...]
+
+
+def make_directory(url: str) -> None:
+    """Make the directory of a file:// store, when only its last part is missing."""
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        return
+    path = Path(unquote(parts.path))
+    if not path.exists():
+        if not path.parent.is_dir():
+            raise BucketMissing(f"There is no directory {path.parent}; make it first.")
+        path.mkdir(mode=0o700)
+
+
+def create(
+    store: ObjectStore,
+    *,
+    name: str,
+    passphrase: str,
+    suite: int,
+    block_size: int,
+    member_label: str,
+    clock: Clock,
+    entropy: Entropy,
+    stretch: Stretch = DEFAULT_STRETCH,
+) -> Created:
+    """Probe the store and write a new filespace into it.
+
+    Raises FilespaceExists, StoreUnfit, and what the store raises; what was written before an error
+    is harmless and unreadable.
+    """
+    _check_free(store)
+    if not passphrase:
+        raise UsageError("A filespace needs a passphrase.")
+    warnings = probe(store, entropy)
+    plan = founding.Plan(
+        name.encode(), member_label.encode(), passphrase, suite, block_size, stretch,
+        founding.GenesisRoot(0o040755, os.getuid(), os.getgid()),
+    )  # fmt: skip
+    made = founding.found(plan, entropy, clock.time_ns())
+    try:
+        for key, body in made.objects:
+            try:
+                store.put_if_absent(key, body)
+            except ObjectExists:
+                raise FilespaceExists(
+                    f"Somebody made a filespace at {store.url} at the same moment."
+                ) from None
+        return Created(
+            made.unlocked.superblock.filespace.hex(), made.recovery_code, tuple(warnings)
+        )
+    finally:
+        made.unlocked.keys.close()
+        made.ring.close()
+
+
+def _check_free(store: ObjectStore) -> None:
+    try:
+        store.get(SUPERBLOCK_KEY)
+    except ObjectMissing:
+        pass
+    else:
+        raise FilespaceExists(
+            f"There is a filespace at {store.url} already. "
+            "Choose another prefix, or mount the one that is there."
+        )
+    if next(iter(store.list(LOG_PREFIX, limit=1)), None) is not None:
+        raise FilespaceExists(
+            f"There are remains of a filespace at {store.url}: a log without a superblock. "
+            "Choose another prefix."
+        )
+
+
+def newest_record(store: ObjectStore, member: bytes) -> bytes:
+    """The bytes of a member's newest record."""
+    keys = [info.key for info in store.list(member_prefix(member))]
+    records = [key for key in keys if parse_member_key(key) is not None]
+    if not records:
+        raise FilespaceMissing(f"The store at {store.url} holds no keys of this member.")
+    return store.get(max(records))
+
+
+def read_superblock(store: ObjectStore) -> bytes:
+    try:
+        return store.get(SUPERBLOCK_KEY)
+    except ObjectMissing:
+        raise FilespaceMissing(
+            f"There is no filespace at {store.url}. Make one with: lucid init {store.url}"
+        ) from None
+
+
+def unlock(store: ObjectStore, secret: str, remembered: bytes | None = None) -> founding.Unlocked:
+    """The founder's keys, from the passphrase or the recovery code.
+
+    Raises FilespaceMissing, WrongPassphrase, and what founding.unlock raises.
+    """
+    data = read_superblock(store)
+    superblock = founding.read_superblock(data, remembered)
+    return founding.unlock(data, newest_record(store, superblock.founder), secret, remembered)
+
+
+def read_generation(store: ObjectStore, unlocked: founding.Unlocked, generation: bytes) -> bytes:
+    """The key of a generation, from the member's box."""
+    try:
+        box = store.get(generation_key(generation, unlocked.keys.member))
+    except ObjectMissing:
+        raise FilespaceMissing(
+            f"The store at {store.url} holds no filespace key for this member."
+        ) from None
+    return unwrap_generation(box, unlocked.superblock.filespace, generation, unlocked.keys)
+
+
+def change_passphrase(
+    store: ObjectStore,
+    secret: str,
+    new: str,
+    *,
+    entropy: Entropy,
+    recovery: bool = False,
+    stretch: Stretch = DEFAULT_STRETCH,
+) -> str:
+    """Write a new member record with a new passphrase, or with `recovery` a new recovery code.
+
+    Returns the new recovery code, or "" when it stays. `secret` is the passphrase or recovery code
+    that opens now.
+    """
+    if not recovery and not new:
+        raise UsageError("A filespace needs a passphrase.")
+    unlocked = unlock(store, secret)
+    try:
+        if recovery:
+            record = change_recovery_code(unlocked, entropy, stretch)
+        else:
+            record = change_of_passphrase(unlocked, new, entropy, stretch)
+        store.put_if_absent(record.key, record.data)
+        return record.recovery_code
+    finally:
+        unlocked.keys.close()
+
+
+def keep_generation(file: Path, store: ObjectStore, unlocked: founding.Unlocked) -> None:
+    """Keep a copy of the member's box beside the local state, for opening without the store."""
+    superblock = unlocked.superblock
+    box = store.get(generation_key(superblock.generation, unlocked.keys.member))
+    if not file.exists() or file.read_bytes() != box:
+        new = file.with_suffix(".new")
+        new.write_bytes(box)
+        new.replace(file)
+
+
+def read_kept_generation(file: Path, unlocked: founding.Unlocked) -> bytes:
+    """The generation key from the copy that `keep_generation` made."""
+    superblock = unlocked.superblock
+    try:
+        box = file.read_bytes()
+    except FileNotFoundError:
+        raise StoreUnavailable(
+            "The store does not answer, and this device has no copy of the filespace key yet."
+        ) from None
+    return unwrap_generation(box, superblock.filespace, superblock.generation, unlocked.keys)

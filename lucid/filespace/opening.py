@@ -1,0 +1,485 @@
+"""Composing an open filespace: the one place where rooms meet.
+
+`open_filespace` unlocks, takes the state directory, reads the journal, builds every room from the bottom up, brings
+back what was pending, and starts the threads. Whatever fails, all that was begun is closed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import socket
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from lucid.config import Config
+from lucid.crypto.device import make_device, open_device, renew_device
+from lucid.crypto.founding import Unlocked, unlock
+from lucid.crypto.keyring import KeyRing, LocalKeys
+from lucid.data.cache import SegmentCache
+from lucid.data.drafting import Drafting
+from lucid.data.drafts import DraftTable
+from lucid.data.fetch import Fetcher
+from lucid.data.memory import MemoryBudget
+from lucid.data.reading import BlockReader, MapBuilder
+from lucid.data.segments import KeySource, StagedSegments
+from lucid.data.upload import Uploader
+from lucid.engine.cachemap import CacheMap
+from lucid.engine.pool import Pool
+from lucid.engine.reader import Reader
+from lucid.engine.sodium import tag_bytes
+from lucid.errors import FilespaceMissing, StateForeign, StoreUnavailable
+from lucid.filespace import founding
+from lucid.filespace.events import tell_changes
+from lucid.filespace.files import Files
+from lucid.filespace.maps import FileMaps
+from lucid.filespace.parts import Parts
+from lucid.filespace.recovery import Picture, Recovery, read
+from lucid.format.change import SegmentRow
+from lucid.format.device import decode_device
+from lucid.format.journal import Limit, SegmentRecord, SessionRecord
+from lucid.format.ops import Op
+from lucid.format.runs import Geometry
+from lucid.local.book import JournalBook
+from lucid.local.disk import Disk, RealDisk
+from lucid.local.frames import JournalKeys
+from lucid.local.journal import Journal
+from lucid.local.process import forbid_core_dumps
+from lucid.local.replay import Replay
+from lucid.local.staging import StagingArea
+from lucid.local.statedir import StateDir, default_place
+from lucid.meta.authoring import OpIds, author_of, take_session
+from lucid.meta.fold_effect import Effect
+from lucid.meta.log import LogReader, LogWriter, follow
+from lucid.meta.replica import Replica
+from lucid.meta.verify import Origin
+from lucid.store.base import ObjectStore
+from lucid.sync.committer import Committer, Session
+from lucid.sync.order import Order
+from lucid.sync.publisher import Publisher
+from lucid.types import Clock, Entropy
+
+__all__ = ["Opened", "open_parts"]
+
+log = logging.getLogger(__name__)
+
+CATCH_UP_ENTRIES = 100_000
+"""Entries that opening folds before it lets the sync thread go on."""
+
+
+class Opened:
+    """Everything of an open filespace, in the order in which it is closed."""
+
+    def __init__(self) -> None:
+        self.closing = ExitStack()
+        self.parts: Parts
+        self.files: Files
+        self.committer: Committer
+        self.unlocked: Unlocked
+        self.state: StateDir
+        self.cachemap: CacheMap
+        self.session = 0
+        self.seen_before = False
+        self.problems: list[str] = []
+        self.ring: KeyRing
+        self.reader: LogReader
+
+
+def open_parts(
+    store: ObjectStore,
+    secret: str,
+    config: Config,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    disk: Disk | None = None,
+) -> Opened:
+    """Open the filespace in `store`. Closes the store when it fails."""
+    opened = Opened()
+    try:
+        opened.closing.callback(store.close)
+        _Opening(opened, store, secret, config, clock, entropy, disk or RealDisk()).run()
+        return opened
+    except BaseException:
+        opened.closing.close()
+        raise
+
+
+def url_file(url: str) -> Path:
+    """Where the state root remembers which filespace was last seen at a URL."""
+    return (
+        default_place(bytes(16)).parent / "stores" / hashlib.sha256(url.encode()).hexdigest()[:32]
+    )
+
+
+class _Opening:
+    """The steps of opening, each short; used once."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        store: ObjectStore,
+        secret: str,
+        config: Config,
+        clock: Clock,
+        entropy: Entropy,
+        disk: Disk,
+    ) -> None:
+        self._opened = opened
+        self._closing = opened.closing
+        self._store = store
+        self._secret = secret
+        self._config = config
+        self._clock = clock
+        self._entropy = entropy
+        self._disk = disk
+        self._online = True
+        self._moved_place = False
+
+    def run(self) -> None:
+        forbid_core_dumps()
+        unlocked = self._unlock()
+        self._opened.unlocked = unlocked
+        self._closing.callback(unlocked.keys.close)
+        local = self._take_state(unlocked)
+        ring = self._keys(unlocked)
+        replica = self._replica(unlocked, local)
+        reader = LogReader(self._store, ring, replica, self._origin(unlocked))
+        self._opened.reader = reader
+        book, picture = self._journal(unlocked, local)
+        self._follow(reader, replica)
+        session, op_ids = self._session(unlocked, ring, reader, replica, book, picture)
+        self._compose(unlocked, ring, replica, reader, book, picture, session, op_ids)
+
+    # -- keys and state directory
+
+    def _unlock(self) -> Unlocked:
+        """From the store, or while it is away from the copies in the state directory."""
+        try:
+            return founding.unlock(self._store, self._secret, self._remembered())
+        except StoreUnavailable as error:
+            device = self._known_device()
+            if device is None:
+                raise
+            log.warning("Opening without the store: %s", error)
+            self._online = False
+            kept = decode_device(device)
+            return unlock(kept.superblock, kept.record, self._secret, kept.superblock_hash)
+
+    def _known_place(self) -> Path | None:
+        if self._config.state_dir is not None:
+            return self._config.state_dir
+        try:
+            return default_place(bytes.fromhex(url_file(self._store.url).read_text().strip()))
+        except (OSError, ValueError):
+            return None
+
+    def _known_device(self) -> bytes | None:
+        place = self._known_place()
+        if place is None or not (place / "device").is_file():
+            return None
+        return StateDir.open(self._disk, place).read_device()
+
+    def _remembered(self) -> bytes | None:
+        device = self._known_device()
+        if device is None or self._config.state_dir is None:
+            return None
+        return decode_device(device).superblock_hash
+
+    def _take_state(self, unlocked: Unlocked) -> LocalKeys:
+        filespace = unlocked.superblock.filespace
+        place = self._config.state_dir or default_place(filespace)
+        state = StateDir.create(self._disk, place)
+        self._closing.callback(state.close)
+        state.lock(self._config.state_wait_s)
+        self._opened.state = state
+        data = state.read_device()
+        if data is None:
+            new = make_device(unlocked, state.place(), self._entropy)
+            state.write_device(new.data)
+            keys = new.keys
+        else:
+            keys = open_device(data, unlocked)
+            self._moved_place = decode_device(data).place != state.place()
+            renewed = renew_device(data, unlocked, state.place())
+            if renewed != data and not self._moved_place:
+                state.write_device(renewed)
+        self._closing.callback(keys.close)
+        self._remember_url(filespace)
+        return keys
+
+    def _remember_url(self, filespace: bytes) -> None:
+        if self._config.state_dir is not None:
+            return
+        file = url_file(self._store.url)
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.write_text(filespace.hex())
+        except OSError as error:
+            log.warning("Opening offline will need --state-dir: %s", error)
+
+    def _keys(self, unlocked: Unlocked) -> KeyRing:
+        superblock = unlocked.superblock
+        ring = KeyRing(superblock.filespace, superblock.suite)
+        self._closing.callback(ring.close)
+        box = self._opened.state.path / "generation"
+        if self._online:
+            key = founding.read_generation(self._store, unlocked, superblock.generation)
+        else:
+            key = founding.read_kept_generation(box, unlocked)
+        ring.add(superblock.generation, key, superblock.generation_key_hash)
+        if self._online:
+            founding.keep_generation(box, self._store, unlocked)
+        self._opened.ring = ring
+        return ring
+
+    def _origin(self, unlocked: Unlocked) -> Origin:
+        return Origin(unlocked.superblock, unlocked.superblock_hash)
+
+    # -- replica, journal, log, session
+
+    def _replica(self, unlocked: Unlocked, local: LocalKeys) -> Replica:
+        replica = Replica(
+            self._opened.state.replica, local.replica_key(), self._geometry(unlocked), self._clock
+        )
+        self._closing.callback(replica.close)
+        if replica.rebuilt:
+            log.info("The replica is built anew: %s", replica.rebuilt)
+        return replica
+
+    def _geometry(self, unlocked: Unlocked) -> Geometry:
+        superblock = unlocked.superblock
+        return Geometry(superblock.block_size, tag_bytes(superblock.suite))
+
+    def _journal(self, unlocked: Unlocked, local: LocalKeys) -> tuple[JournalBook, Picture]:
+        superblock = unlocked.superblock
+        keys = JournalKeys(superblock.suite, superblock.filespace, local.journal_key)
+        replay = Replay(self._disk, self._opened.state.journal, keys)
+        picture = read(replay)
+        if replay.report.torn_bytes:
+            log.warning(
+                "The end of the journal was torn off (%d bytes): what was not yet durable is gone.",
+                replay.report.torn_bytes,
+            )
+        if self._config.read_only:
+            return JournalBook(None), picture  # What is pending stays where it is.
+        journal = Journal(self._disk, self._opened.state.journal, keys, self._entropy, replay)
+        self._closing.callback(journal.close)
+        return JournalBook(journal), picture
+
+    def _follow(self, reader: LogReader, replica: Replica) -> None:
+        """Read the log up to now; without the store go on with what is known."""
+        if not self._online:
+            return
+        try:
+            self._opened.seen_before = replica.head().sequence > 0
+            reader.check_head()
+            follow(reader, replica, CATCH_UP_ENTRIES)
+        except StoreUnavailable as error:
+            self._online = False
+            log.warning("The log was not read to its end: %s", error)
+        if replica.head().sequence == 0 and self._online:
+            raise FilespaceMissing(f"The filespace at {self._store.url} has no log.")
+
+    def _session(
+        self,
+        unlocked: Unlocked,
+        ring: KeyRing,
+        reader: LogReader,
+        replica: Replica,
+        book: JournalBook,
+        picture: Picture,
+    ) -> tuple[Session | None, OpIds | None]:
+        if self._config.read_only:
+            return None, None
+        record = picture.session
+        if self._moved_place:
+            if picture.ops or picture.files:
+                raise StateForeign(
+                    f"The state directory {self._opened.state.path} was copied or restored, and "
+                    "holds changes that were not sent. Mount it where it came from, or give "
+                    "--state-dir a new one."
+                )
+            record = None
+        if record is None:
+            record = self._new_session(unlocked, ring, reader, replica)
+            book.append(record)
+            picture.limit = 1
+            if self._moved_place:
+                data = self._opened.state.read_device()
+                assert data is not None
+                self._opened.state.write_device(
+                    renew_device(data, unlocked, self._opened.state.place())
+                )
+        else:
+            assert picture.session_position is not None
+            book.adopt(picture.session_position, record)
+        self._opened.session = record.session
+        replica.set_own_session(record.session)
+        limit = max(picture.limit, 1)
+        kept = []
+        if picture.limit_position is not None:
+            kept.append(book.adopt(picture.limit_position, Limit(limit)))
+
+        def sure(counter: int) -> None:
+            kept.append(book.append(Limit(counter), removal=True))
+            book.sync()
+            book.release(kept[:-1])
+            del kept[:-1]
+
+        return Session(record.session, limit), OpIds(record.session, limit, sure)
+
+    def _new_session(
+        self, unlocked: Unlocked, ring: KeyRing, reader: LogReader, replica: Replica
+    ) -> SessionRecord:
+        if not self._online:
+            raise StoreUnavailable(
+                "The first writable mount of a device needs the store. Mount with --read-only, "
+                "or again when the store is back."
+            )
+        writer = LogWriter(self._store, ring, unlocked.keys, replica, self._entropy)
+        row = take_session(
+            reader, writer, replica, unlocked.keys.member,
+            socket.gethostname().encode()[:64], self._clock, self._entropy,
+        )  # fmt: skip
+        return SessionRecord(row.number, row.nonce)
+
+    # -- composing
+
+    def _compose(
+        self,
+        unlocked: Unlocked,
+        ring: KeyRing,
+        replica: Replica,
+        reader: LogReader,
+        book: JournalBook,
+        picture: Picture,
+        session: Session | None,
+        op_ids: OpIds | None,
+    ) -> None:
+        opened, config, clock, closing = self._opened, self._config, self._clock, self._closing
+        geometry = self._geometry(unlocked)
+        superblock = unlocked.superblock
+        keys = KeySource(ring.data_key, superblock.filespace, superblock.suite)
+        memory = MemoryBudget(config.memory_bytes, config.pool_bytes)
+        staging = StagingArea(self._disk, opened.state.staging, config.staging_bytes, clock=clock)
+        closing.callback(staging.close)
+        cachemap, pool, cache = self._cache(geometry)
+        staged = StagedSegments(
+            staging, cachemap, keys, geometry, self._entropy,
+            generation=lambda: superblock.generation,
+            head=lambda: replica.head().sequence,
+            finished=_Finished(book).note,
+            committed_row=replica.segment,
+        )  # fmt: skip
+        closing.callback(staged.close)
+        fetcher = Fetcher(
+            self._store, cachemap, cache, memory.fetching, clock,
+            workers=config.fetch_workers, timeout_s=config.read_timeout_s,
+        )  # fmt: skip
+        closing.callback(fetcher.close)
+        maps = MapBuilder(cachemap, keys, geometry, replica.segment, staged.slot)
+        block_reader = BlockReader(cachemap, Reader(cachemap, pool, geometry.block_size), fetcher)
+        drafting = Drafting(staged, staging, book, block_reader, maps, memory.writing, clock)
+        author = author_of(replica, session.number) if session else None
+
+        def apply(position: int, op: Op, rows: list[SegmentRow]) -> Effect:
+            assert author is not None
+            return replica.apply_pending(position, op, author, rows)
+
+        order = Order(book, staged, clock, apply)
+        closing.callback(order.close)
+        table = DraftTable()
+        uploader = Uploader(
+            self._store, staging, memory.uploading, workers=config.upload_workers,
+            done=lambda segment: _uploaded(staged, order, segment),
+            pause=random.Random(self._entropy(8)),
+        )  # fmt: skip
+        closing.callback(uploader.close)
+        closing.callback(memory.close)
+        staged.upload = uploader.submit
+        file_maps = FileMaps(replica, maps, cachemap, geometry)
+        publisher = Publisher(
+            order, table, drafting, staged,
+            next_op_id=op_ids.take if op_ids else _no_ids,
+            published=lambda draft, effect: _published(opened, draft.ino, effect),
+        )  # fmt: skip
+        closing.callback(publisher.close)
+        opened.parts = Parts(
+            config=replace(config, state_dir=opened.state.path), clock=clock, geometry=geometry,
+            read_only=config.read_only, store=self._store, replica=replica, book=book,
+            staging=staging, staged=staged, cache=cache, fetcher=fetcher, memory=memory,
+            maps=maps, reader=block_reader, table=table, drafting=drafting, uploader=uploader,
+            order=order, publisher=publisher, file_maps=file_maps,
+            next_op_id=op_ids.take if op_ids else _no_ids,
+        )  # fmt: skip
+        opened.files = Files(opened.parts)
+        recovery = Recovery(opened.parts, keys, picture)
+        drafts = recovery.run() if session else []
+        opened.problems.extend(picture.failed)
+        writer = None
+        if session:
+            writer = LogWriter(self._store, ring, unlocked.keys, replica, self._entropy)
+        opened.committer = Committer(
+            order=order, staged=staged, is_upload_idle=lambda: uploader.idle, replica=replica,
+            reader=reader, writer=writer, book=book, session=session,
+            notes={
+                number: [note.entry_hash for note in notes]
+                for number, notes in picture.notes.items()
+            },
+            adopt=lambda segment, slot: cache.adopt_staged(staging, segment, slot),
+            changed=lambda changed: tell_changes(opened.parts, opened.files, changed), clock=clock,
+            poll_fast_s=config.poll_fast_s, poll_idle_s=config.poll_idle_s,
+            pause=random.Random(self._entropy(8)),
+        )  # fmt: skip
+        closing.callback(opened.committer.close)
+        opened.parts.commit_now = opened.committer.poke
+        for draft in drafts:
+            opened.files.publish_quietly(draft)
+        opened.committer.start()
+
+    def _cache(self, geometry: Geometry) -> tuple[CacheMap, Pool, SegmentCache]:
+        state, config = self._opened.state, self._config
+        cache_dir = os.open(state.cache, os.O_RDONLY | os.O_DIRECTORY)
+        staging_dir = os.open(state.staging, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            cachemap = CacheMap(cache_dir, staging_dir, config.block_pool_descriptors)
+        finally:
+            os.close(cache_dir)
+            os.close(staging_dir)
+        self._opened.cachemap = cachemap
+        self._closing.callback(cachemap.close)
+        pool = Pool(geometry.block_size, config.pool_bytes)
+        cache = SegmentCache(
+            self._disk, state.cache, cachemap, pool, self._clock,
+            limit_bytes=config.cache_bytes, free_bytes=config.cache_free_bytes,
+        )  # fmt: skip
+        cache.load()
+        return cachemap, pool, cache
+
+
+class _Finished:
+    """Journals finished segments, so that a restart need not seal them again."""
+
+    def __init__(self, book: JournalBook) -> None:
+        self._book = book
+
+    def note(self, row: SegmentRow) -> None:
+        self._book.note(SegmentRecord(row), removal=True)
+
+
+def _uploaded(staged: StagedSegments, order: Order, segment: bytes) -> None:
+    staged.uploaded(segment)
+    order.wake()
+
+
+def _published(opened: Opened, ino: int, effect: Effect) -> None:
+    opened.parts.file_maps.forget([ino, *effect.inodes])
+    opened.files.moved(ino, effect.landed_ino)
+
+
+def _no_ids() -> int:
+    raise StoreUnavailable("A read-only filespace makes nothing.")

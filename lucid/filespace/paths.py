@@ -1,0 +1,283 @@
+"""The filespace by paths, for programs: what `os` and `open` offer, without a mount.
+
+Paths are str or bytes, from the root, with or without a leading slash; `.` and `..` work, symbolic links are
+followed where os would follow them. Errors are LucidError and the builtin ones too (FileNotFoundError ...).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat as stat_bits
+from typing import Any
+
+from lucid.errors import Exists, IsDirectory, NotDirectory, NotFound, UsageError
+from lucid.filespace.surface import Attributes, FileHandle, Surface
+
+__all__ = ["FilespaceFile", "PathApi"]
+
+ROOT = 1
+LINKS_MAX = 40
+PAGE = 512
+CHUNK = 128 * 1024
+Path = str | bytes
+
+
+class FilespaceFile(io.RawIOBase):
+    """An open file of a filespace. Wrap it with io.BufferedReader and so on, or let `open` do it."""
+
+    def __init__(self, surface: Surface, handle: FileHandle, name: Path, flags: int) -> None:
+        self._surface = surface
+        self._handle = handle
+        self._flags = flags
+        self._offset = 0
+        self.name = name
+
+    def readable(self) -> bool:
+        return self._flags & os.O_ACCMODE != os.O_WRONLY
+
+    def writable(self) -> bool:
+        return self._flags & os.O_ACCMODE != os.O_RDONLY
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with memoryview(buffer) as whole, whole.cast("B") as view:
+            data = self._surface.read(self._handle, self._offset, min(len(view), 8 * CHUNK))
+            view[: len(data)] = data
+            self._offset += len(data)
+            return len(data)
+
+    def write(self, data: Any) -> int:
+        with memoryview(data) as whole, whole.cast("B") as view:
+            count = self._surface.write(self._handle, self._offset, view)
+        if self._flags & os.O_APPEND:
+            self._offset = self._surface.attributes(self._handle.ino).size
+        else:
+            self._offset += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {
+            os.SEEK_SET: lambda: 0,
+            os.SEEK_CUR: lambda: self._offset,
+            os.SEEK_END: lambda: self._surface.attributes(self._handle.ino).size,
+        }.get(whence)
+        if base is None:
+            raise UsageError("whence is 0, 1 or 2.")
+        target = base() + offset
+        if target < 0:
+            raise UsageError("A position cannot be negative.")
+        self._offset = target
+        return target
+
+    def tell(self) -> int:
+        return self._offset
+
+    def truncate(self, size: int | None = None) -> int:
+        length = self._offset if size is None else size
+        self._surface.set_attributes(self._handle.ino, size=length, handle=self._handle)
+        return length
+
+    def fsync(self) -> None:
+        """As os.fsync: see the durability table in docs/SEMANTICS.md."""
+        self.flush()
+        self._surface.fsync(self._handle)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            try:
+                self._surface.flush(self._handle)
+            finally:
+                self._surface.release(self._handle)
+
+
+class PathApi:
+    """File system calls by path, over a Surface."""
+
+    def __init__(self, surface: Surface) -> None:
+        self._surface = surface
+
+    def resolve(self, path: Path, follow: bool = True) -> int:
+        """The inode number at `path`. Raises NotFound, NotDirectory."""
+        return self._walk(ROOT, _parts(path), follow, LINKS_MAX)
+
+    def _walk(self, start: int, parts: list[bytes], follow: bool, links: int) -> int:
+        surface = self._surface
+        at = start
+        todo = list(reversed(parts))
+        while todo:
+            part = todo.pop()
+            if part == b"..":
+                at = surface.parent(at)
+                continue
+            found = surface.lookup(at, part)
+            if stat_bits.S_ISLNK(found.mode) and (follow or todo):
+                links -= 1
+                if links < 0:
+                    raise UsageError("Too many levels of symbolic links.")
+                target = surface.readlink(found.ino)
+                if target.startswith(b"/"):
+                    at = ROOT
+                todo.extend(reversed(_parts(target)))
+                continue
+            if todo and not stat_bits.S_ISDIR(found.mode):
+                raise NotDirectory(filename=part)
+            at = found.ino
+        return at
+
+    def _above(self, path: Path) -> tuple[int, bytes]:
+        """Directory and last name of a path."""
+        parts = _parts(path)
+        if not parts or parts[-1] == b"..":
+            raise UsageError("This path has no last name.")
+        return self._walk(ROOT, parts[:-1], True, LINKS_MAX), parts[-1]
+
+    # -- asking
+
+    def stat(self, path: Path, *, follow_symlinks: bool = True) -> Attributes:
+        """Attributes of what is at `path`."""
+        return self._surface.attributes(self.resolve(path, follow_symlinks))
+
+    def exists(self, path: Path) -> bool:
+        try:
+            self.resolve(path)
+        except (NotFound, NotDirectory):
+            return False
+        return True
+
+    def listdir(self, path: Path = "/") -> list[Any]:
+        """Names in a directory, as str (surrogateescape) for a str path, bytes for bytes."""
+        surface, ino = self._surface, self.resolve(path)
+        if not stat_bits.S_ISDIR(surface.attributes(ino).mode):
+            raise NotDirectory
+        names: list[bytes] = []
+        after = 0
+        while page := surface.readdir(ino, after, PAGE):
+            names.extend(entry.name for entry in page)
+            after = page[-1].cookie
+        return names if isinstance(path, bytes) else [os.fsdecode(name) for name in names]
+
+    def readlink(self, path: Path) -> Any:
+        """The target of a symbolic link."""
+        target = self._surface.readlink(self.resolve(path, follow=False))
+        return target if isinstance(path, bytes) else os.fsdecode(target)
+
+    # -- changing
+
+    def makedirs(self, path: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
+        """Make a directory and all that are missing above it."""
+        surface = self._surface
+        at, made = ROOT, False
+        for part in _parts(path):
+            try:
+                found = surface.lookup(at, part)
+                if not stat_bits.S_ISDIR(found.mode):
+                    raise NotDirectory(filename=part)
+                at, made = found.ino, False
+            except NotFound:
+                at, made = surface.mkdir(at, part, mode, os.getuid(), os.getgid()).ino, True
+        if not made and not exist_ok:
+            raise Exists(filename=os.fsdecode(path))
+
+    def mkdir(self, path: Path, mode: int = 0o777) -> None:
+        parent, name = self._above(path)
+        self._surface.mkdir(parent, name, mode, os.getuid(), os.getgid())
+
+    def remove(self, path: Path) -> None:
+        self._surface.unlink(*self._above(path))
+
+    def rmdir(self, path: Path) -> None:
+        self._surface.rmdir(*self._above(path))
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, over what is at `target` (as os.replace)."""
+        self._surface.rename(*self._above(source), *self._above(target))
+
+    def symlink(self, target: Path, path: Path) -> None:
+        parent, name = self._above(path)
+        self._surface.symlink(parent, name, os.fsencode(target), os.getuid(), os.getgid())
+
+    def link(self, source: Path, path: Path) -> None:
+        self._surface.link(self.resolve(source, follow=False), *self._above(path))
+
+    def chmod(self, path: Path, mode: int) -> None:
+        self._surface.set_attributes(self.resolve(path), mode=mode)
+
+    def truncate(self, path: Path, size: int) -> None:
+        self._surface.set_attributes(self.resolve(path), size=size)
+
+    def utime(self, path: Path, atime_ns: int, mtime_ns: int) -> None:
+        self._surface.set_attributes(self.resolve(path), atime_ns=atime_ns, mtime_ns=mtime_ns)
+
+    # -- files
+
+    def open(
+        self, path: Path, mode: str = "r", buffering: int = -1, encoding: str | None = None
+    ) -> Any:
+        """As the builtin open: modes r, w, a, x with + and b; text is UTF-8 by default."""
+        flags = _flags(mode)
+        raw = FilespaceFile(self._surface, self._open_handle(path, flags), path, flags)
+        if "b" in mode and buffering == 0:
+            return raw
+        size = CHUNK if buffering < 1 else buffering
+        if "+" in mode:
+            buffered: Any = io.BufferedRandom(raw, size)
+        elif raw.writable():
+            buffered = io.BufferedWriter(raw, size)
+        else:
+            buffered = io.BufferedReader(raw, size)
+        if flags & os.O_APPEND:
+            raw.seek(0, os.SEEK_END)
+        if "b" in mode:
+            return buffered
+        return io.TextIOWrapper(buffered, encoding or "utf-8")
+
+    def _open_handle(self, path: Path, flags: int) -> FileHandle:
+        surface = self._surface
+        try:
+            ino = self.resolve(path)
+            if flags & os.O_EXCL:
+                raise Exists(filename=os.fsdecode(path))
+            if stat_bits.S_ISDIR(surface.attributes(ino).mode):
+                raise IsDirectory(filename=os.fsdecode(path))
+            return surface.open(ino, flags)
+        except NotFound:
+            if not flags & os.O_CREAT:
+                raise
+        parent, name = self._above(path)
+        return surface.create(parent, name, 0o666, os.getuid(), os.getgid(), flags)[0]
+
+    def read_bytes(self, path: Path) -> bytes:
+        with self.open(path, "rb", 0) as file:
+            data: bytes = file.readall()
+            return data
+
+    def write_bytes(self, path: Path, data: bytes) -> int:
+        with self.open(path, "wb") as file:
+            count: int = file.write(data)
+            return count
+
+
+def _parts(path: Path) -> list[bytes]:
+    raw = os.fsencode(path)
+    if b"\0" in raw:
+        raise UsageError("A path has no NUL.")
+    return [part for part in raw.split(b"/") if part not in (b"", b".")]
+
+
+def _flags(mode: str) -> int:
+    kinds = {
+        "r": 0,
+        "w": os.O_CREAT | os.O_TRUNC,
+        "a": os.O_CREAT | os.O_APPEND,
+        "x": os.O_CREAT | os.O_EXCL,
+    }
+    kind = [letter for letter in mode if letter in kinds]
+    if len(kind) != 1 or set(mode) - set("rwaxbt+") or len(set(mode)) != len(mode):
+        raise UsageError(f"{mode!r} is no mode of open.")
+    if "+" in mode:
+        return kinds[kind[0]] | os.O_RDWR
+    return kinds[kind[0]] | (os.O_RDONLY if kind[0] == "r" else os.O_WRONLY)

@@ -1,0 +1,357 @@
+"""What the journal holds when a filespace is opened: read, sorted out, and taken up again.
+
+First `read` makes a plain picture of the journal (pure, no other room is asked). Then `Recovery` brings back what is
+pending: finished staged segments go to the uploader; live blocks of unfinished ones are opened and sealed
+again into new segments, because a segment is continued only by the process that began it; pending ops
+return to the order; files that had a FLUSH become drafts and are published.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from lucid.data.draft import Draft, PatchPlace
+from lucid.data.segments import KeySource, SealOwner
+from lucid.engine import errors as engine_errors
+from lucid.engine.sodium import open_
+from lucid.errors import LocalError, LucidError, NotFound
+from lucid.filespace.parts import Parts
+from lucid.format.change import DATA, LOST, Change, SegmentRow
+from lucid.format.journal import (
+    Failed,
+    Image,
+    ImageRecord,
+    Limit,
+    Note,
+    OpRecord,
+    Patch,
+    Record,
+    SegmentRecord,
+    SessionRecord,
+    Settled,
+)
+from lucid.format.ops import Content, Create, changes_of, segments_of
+from lucid.format.runs import RunMap, slice_run
+from lucid.local.book import Live
+from lucid.local.frames import Position
+from lucid.types import SegmentId
+
+__all__ = ["Picture", "Recovery", "read"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class FilePicture:
+    """The newest image of one file, and the patches on top of it."""
+
+    image: Image
+    position: Position
+    patches: list[tuple[Position, Patch]] = field(default_factory=list)
+
+
+@dataclass
+class Picture:
+    """What a journal says, in the end."""
+
+    session: SessionRecord | None = None
+    session_position: Position | None = None
+    limit: int = 0
+    limit_position: Position | None = None
+    settled: int = 0
+    last_position: int = 0
+    ops: dict[int, tuple[Position, OpRecord]] = field(default_factory=dict)
+    files: dict[int, FilePicture] = field(default_factory=dict)
+    notes: dict[int, list[Note]] = field(default_factory=dict)
+    segments: dict[bytes, SegmentRow] = field(default_factory=dict)
+    finished: dict[bytes, Position] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    dead: list[Position] = field(default_factory=list)
+
+
+def read(records: Iterable[tuple[Position, Record]]) -> Picture:
+    """Sort out a replayed journal."""
+    picture = Picture()
+    for position, record in records:
+        _READERS[type(record)](picture, position, record)  # type: ignore[operator]
+    for place in [place for place in picture.ops if place <= picture.settled]:
+        picture.dead.append(picture.ops.pop(place)[0])
+    return picture
+
+
+def _read_session(picture: Picture, position: Position, record: SessionRecord) -> None:
+    if picture.session_position is not None:
+        picture.dead.append(picture.session_position)
+    picture.session, picture.session_position = record, position
+
+
+def _read_limit(picture: Picture, position: Position, record: Limit) -> None:
+    if picture.limit_position is not None:
+        picture.dead.append(picture.limit_position)
+    picture.limit, picture.limit_position = max(picture.limit, record.counter), position
+
+
+def _read_op(picture: Picture, position: Position, record: OpRecord) -> None:
+    old = picture.ops.get(record.position)
+    if old is not None:
+        picture.dead.append(old[0])
+    picture.ops[record.position] = (position, record)
+    picture.last_position = max(picture.last_position, record.position)
+    _keep_rows(picture, record.segments)
+    if isinstance(record.op, Create):
+        _forget_file(picture, record.op.op_id)
+    elif isinstance(record.op, Content):
+        _forget_file(picture, record.op.ino)
+
+
+def _keep_rows(picture: Picture, rows: Iterable[SegmentRow]) -> None:
+    for row in rows:
+        if row.footer_len or row.id not in picture.segments:
+            picture.segments[row.id] = row
+
+
+def _forget_file(picture: Picture, ino: int) -> None:
+    old = picture.files.pop(ino, None)
+    if old is not None:
+        picture.dead.append(old.position)
+        picture.dead.extend(position for position, _ in old.patches)
+
+
+def _read_image(picture: Picture, position: Position, record: ImageRecord) -> None:
+    if record.image is None:
+        picture.dead.append(position)
+        _forget_file(picture, record.ino)
+        return
+    _keep_rows(picture, record.image.segments)
+    old = picture.files.get(record.ino)
+    new = FilePicture(record.image, position)
+    if old is not None:
+        picture.dead.append(old.position)
+        for place, patch in old.patches:
+            if _still_on_top(patch, old.image, record.image):
+                new.patches.append((place, patch))
+            else:
+                picture.dead.append(place)
+    picture.files[record.ino] = new
+
+
+def _place_of(image: Image, block: int) -> tuple[object, ...] | None:
+    """Where an image keeps a block, for comparing two images."""
+    for change in image.changes:
+        if change.first <= block < change.first + change.count:
+            return (change.kind, change.segment, change.ordinal + block - change.first)
+    return None
+
+
+def _still_on_top(patch: Patch, old: Image, new: Image) -> bool:
+    """A patch is void once a later image names another place for its block: it was sealed since."""
+    return _place_of(old, patch.block) == _place_of(new, patch.block)
+
+
+def _read_patch(picture: Picture, position: Position, record: Patch) -> None:
+    file = picture.files.get(record.ino)
+    if file is None:
+        picture.dead.append(position)  # Its file was dropped; nothing can be on top of nothing.
+    else:
+        file.patches.append((position, record))
+
+
+def _read_note(picture: Picture, position: Position, record: Note) -> None:
+    picture.notes.setdefault(record.sequence, []).append(record)
+    picture.dead.append(position)
+
+
+def _read_settled(picture: Picture, position: Position, record: Settled) -> None:
+    picture.settled = max(picture.settled, record.position)
+    picture.last_position = max(picture.last_position, record.position)
+    picture.dead.append(position)
+
+
+def _read_segment(picture: Picture, position: Position, record: SegmentRecord) -> None:
+    picture.segments[record.segment.id] = record.segment
+    picture.finished[record.segment.id] = position
+
+
+def _read_failed(picture: Picture, position: Position, record: Failed) -> None:
+    picture.dead.append(position)
+    old = picture.ops.pop(record.position, None)
+    if old is not None:
+        picture.dead.append(old[0])
+    picture.failed.append(record.reason.decode(errors="replace"))
+
+
+_READERS = {
+    SessionRecord: _read_session,
+    Limit: _read_limit,
+    OpRecord: _read_op,
+    ImageRecord: _read_image,
+    Patch: _read_patch,
+    Note: _read_note,
+    Settled: _read_settled,
+    SegmentRecord: _read_segment,
+    Failed: _read_failed,
+}
+
+
+class Recovery:
+    """Brings a picture back to life. Used once, by opening, before anybody else runs."""
+
+    def __init__(self, parts: Parts, keys: KeySource, picture: Picture) -> None:
+        self._parts = parts
+        self._keys = keys
+        self._picture = picture
+        self.lost_blocks = 0
+        self._resealed = 0
+
+    def run(self) -> list[Draft]:
+        """Take everything up again; returns the drafts that are to be published."""
+        picture = self._picture
+        self._parts.order.reserve_positions(picture.last_position + 1)
+        wanted = set(self._wanted())
+        self._take_segments(wanted)
+        for position in sorted(picture.ops):
+            self._take_op(position)
+        drafts = [self._take_file(ino, file) for ino, file in sorted(picture.files.items())]
+        if self._resealed:
+            # What is sealed anew must be durable before the only other copy goes.
+            self._parts.staging.sync()
+            self._parts.book.sync()
+        self._sweep()
+        self._parts.book.forget(picture.dead)
+        return drafts
+
+    def _wanted(self) -> Iterator[bytes]:
+        for _, record in self._picture.ops.values():
+            yield from segments_of(record.op)
+        for file in self._picture.files.values():
+            yield from (change.segment for change in file.image.changes if change.kind == DATA)
+
+    def _take_segments(self, wanted: set[bytes]) -> None:
+        """Finished segments that something names go on to the store."""
+        for row in self._picture.segments.values():
+            if row.footer_len and row.id in wanted and SegmentId(row.id) in self._parts.staging:
+                self._parts.staged.adopt_finished(row)
+        self._picture.dead.extend(self._picture.finished.values())
+
+    def _take_op(self, position: int) -> None:
+        parts = self._parts
+        place, record = self._picture.ops[position]
+        op = record.op
+        owner = SealOwner(getattr(op, "ino", 0) or getattr(op, "op_id", 0) or 1)
+        changes = changes_of(op)
+        renewed = self._renewed(owner, changes)
+        if renewed is not changes:
+            op = op._replace(changes=renewed)  # type: ignore[union-attr]
+        segments = segments_of(op)
+        fresh = OpRecord(position, tuple(parts.staged.rows(segments)), op)
+        # Written anew, so that rows of segments that were finished since, or made now, are in it.
+        live = parts.book.append(fresh)
+        self._picture.dead.append(place)
+        with parts.order.lock:
+            parts.order.restore(position, op, segments, live)
+        parts.staged.retire(owner)
+        parts.staged.drop(owner.segments)
+
+    def _renewed(self, owner: SealOwner, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        """`changes` with every block of an unfinished segment sealed again."""
+        if not any(self._is_unfinished(change) for change in changes):
+            return changes
+        runs = RunMap(self._parts.geometry)
+        for change in changes:
+            if self._is_unfinished(change):
+                for block in range(change.first, change.first + change.count):
+                    for made in self._reseal(owner, change, block):
+                        runs.lay(made)
+            else:
+                runs.lay(change)
+        return runs.runs()
+
+    def _is_unfinished(self, change: Change) -> bool:
+        if change.kind != DATA or SegmentId(change.segment) not in self._parts.staging:
+            return False
+        return not self._picture.segments[change.segment].footer_len
+
+    def _reseal(self, owner: SealOwner, change: Change, block: int) -> list[Change]:
+        """One block of an unfinished segment, in a new one; lost if its bytes do not open."""
+        geometry = self._parts.geometry
+        one = slice_run(change, block, block + 1, geometry)
+        row = self._picture.segments[change.segment]
+        length = one.lengths[0] if one.lengths else one.last_len + geometry.tag
+        try:
+            sealed = self._parts.staging.read(SegmentId(one.segment), one.offset, length)
+            plain = open_(
+                self._keys.context(row.generation), one.segment,
+                self._keys.key(one.segment, row.generation), one.ordinal, one.flags, sealed,
+            )  # fmt: skip
+        except (engine_errors.CorruptBlock, LocalError, ValueError):
+            self.lost_blocks += 1
+            return [Change(block, 1, LOST)]
+        self._resealed += 1
+        made = self._parts.staged.seal(owner, block, [plain])
+        return [
+            new._replace(last_valid=min(one.last_valid, new.last_len)) if new.kind == DATA else new
+            for new in made
+        ]
+
+    def _take_file(self, ino: int, file: FilePicture) -> Draft:
+        parts, image = self._parts, file.image
+        draft = Draft(ino, parts.geometry)
+        draft.private = image.private
+        draft.parent, draft.name = image.parent, image.name
+        draft.base, draft.keep, draft.size = image.base, image.keep, image.size
+        draft.mode, draft.uid, draft.gid = image.mode, image.uid, image.gid
+        draft.atime_ns, draft.mtime_ns, draft.ctime_ns = (
+            image.atime_ns, image.mtime_ns, image.ctime_ns,
+        )  # fmt: skip
+        draft.xattrs = dict(image.xattrs)
+        renewed = self._renewed(draft.owner, image.changes)
+        for change in renewed:
+            draft.sealed.lay(change)
+        parts.staged.retain(draft.segments() - draft.owner.segments)
+        draft.owner.segments |= draft.segments()
+        draft.unpublished = True
+        draft.since = parts.clock.monotonic()
+        if not draft.private:
+            self._base(draft)
+        if renewed is image.changes:
+            lives = [parts.book.adopt(file.position, ImageRecord(ino, image))]
+            lives += [parts.book.adopt(position, patch) for position, patch in file.patches]
+        else:
+            # The image names new places now, so its patches must be written behind it again.
+            rows = tuple(parts.staged.rows(sorted(draft.segments())))
+            anew = ImageRecord(ino, image._replace(changes=renewed, segments=rows))
+            lives = parts.book.append_many([anew, *(patch for _, patch in file.patches)])
+            self._picture.dead.append(file.position)
+            self._picture.dead.extend(position for position, _ in file.patches)
+        draft.image = lives[0]
+        for live, (_, patch) in zip(lives[1:], file.patches, strict=True):
+            self._take_patch(draft, live, patch)
+        return parts.table.add(draft)
+
+    def _base(self, draft: Draft) -> None:
+        try:
+            _, blockmap = self._parts.file_maps.at(draft.ino, draft.base)
+            draft.base_map = blockmap if blockmap.size else None
+        except NotFound:
+            log.warning("Inode %d: the version it was changed from is gone.", draft.ino)
+            draft.failure = "The version that this file was changed from is gone."
+
+    def _take_patch(self, draft: Draft, live: Live, patch: Patch) -> None:
+        block_size = draft.geometry.block_size
+        end = min(patch.offset + len(patch.data), draft.size - patch.block * block_size)
+        if end <= patch.offset:
+            self._parts.book.release([live])
+            return
+        places = draft.patches.setdefault(patch.block, [])
+        places.append(PatchPlace(patch.offset, end, live))
+
+    def _sweep(self) -> None:
+        """Remove staged files that nothing names any more."""
+        for segment, _ in self._parts.staging.segments():
+            if self._parts.staged.state(segment) is None:
+                try:
+                    self._parts.staging.remove(segment)
+                except LucidError as error:
+                    log.warning("A staged segment could not be removed: %s", error)

@@ -1,0 +1,92 @@
+"""Progress and status of an open filespace."""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING
+
+from lucid.filespace.surface import Progress, Status
+
+if TYPE_CHECKING:
+    from lucid.filespace.opening import Opened
+
+__all__ = ["progress_of", "status_of"]
+
+
+def problem_of(opened: Opened) -> str:
+    """The one sentence that matters most, or an empty one."""
+    parts, committer = opened.parts, opened.committer
+    stopped = parts.order.stopped
+    sentences = (
+        str(stopped) if stopped else "",
+        committer.problem,
+        parts.uploader.problem,
+        parts.publisher.problem,
+        parts.cache.problem if parts.cache.bypassed else "",
+        opened.problems[0] if opened.problems else "",
+        next((draft.failure for draft in parts.table.all() if draft.failure), ""),
+    )
+    return next((sentence for sentence in sentences if sentence), "")
+
+
+def progress_of(opened: Opened) -> Progress:
+    parts = opened.parts
+    staged, _ = parts.staged.staged_bytes()
+    problem = problem_of(opened)
+    waiting = parts.clock.monotonic() if problem else None
+    drafts = sum(1 for draft in parts.table.all() if draft.unpublished and not draft.unlinked)
+    return Progress(
+        parts.order.pending + drafts, staged, parts.uploader.bytes_sent, waiting, problem
+    )
+
+
+def status_of(opened: Opened) -> Status:
+    parts, committer, unlocked = opened.parts, opened.committer, opened.unlocked
+    replica = parts.replica
+    head = replica.head()
+    member = replica.member(unlocked.keys.member)
+    session = replica.session(opened.session) if opened.session else None
+    totals = replica.totals()
+    staged_bytes, staged_files = parts.staged.staged_bytes()
+    engine = opened.cachemap.stats()
+    counts = parts.store.counters.snapshot()
+    age = None
+    if committer.newest_entry_ns:
+        age = max(0.0, (parts.clock.time_ns() - committer.newest_entry_ns) / 1e9)
+    failed = [draft.failure for draft in parts.table.all() if draft.failure]
+    return Status(
+        name=(replica.value("name") or b"").decode(errors="replace"),
+        filespace=unlocked.superblock.filespace.hex(),
+        store=parts.store.url,
+        state_directory=str(opened.state.path),
+        member=member.label.decode(errors="replace") if member else "",
+        device=session.device_label.decode(errors="replace") if session else "",
+        session=opened.session,
+        read_only=parts.read_only,
+        online=committer.online,
+        problem=problem_of(opened),
+        head=head.sequence,
+        head_hash=head.hash.hex(),
+        newest_entry_age_s=age,
+        void_entries=replica.void_count(),
+        pending_ops=parts.order.pending,
+        staged_bytes=staged_bytes,
+        staged_files=staged_files,
+        failed=tuple([*opened.problems, *failed]),
+        inodes=totals.inodes,
+        data_bytes=totals.data_bytes,
+        cache_bytes=parts.cache.used_bytes,
+        cache_limit=parts.cache.limit_bytes,
+        cache_hits=engine["hits"],
+        cache_misses=engine["misses"],
+        requests={method: count.requests for method, count in counts.items()},
+        bytes_fetched=sum(count.received for count in counts.values()),
+        bytes_sent=sum(count.sent for count in counts.values()),
+        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        freshness=(
+            "proven: this device has seen this history before"
+            if opened.seen_before
+            else "unproven: a first mount has nothing to compare the store's history with"
+        ),
+        locks="local: flock and fcntl locks hold on this machine only",
+    )

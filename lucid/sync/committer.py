@@ -1,0 +1,324 @@
+"""The thread lucid-sync: follows the log, folds what others wrote, and commits own ops.
+
+It is the only thread that moves the head. One entry carries all that is ready; while it is under way the
+next batch grows. Correctness hangs on nothing here but two rules: the hash of an entry is in the journal, durable,
+before the entry is put; and after a doubtful answer the same bytes are put again until the store says whose they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+
+from lucid.data.segments import StagedSegments
+from lucid.errors import (
+    HistoryFork,
+    LucidError,
+    StateForeign,
+    Stopped,
+    StoreConflict,
+    UnknownKey,
+    UnsupportedFormat,
+)
+from lucid.format.change import SegmentRow
+from lucid.format.entry import EntryBody
+from lucid.format.journal import Note
+from lucid.format.ops import counter_of, segments_of
+from lucid.local.book import JournalBook
+from lucid.meta.log import LogReader, LogWriter, Lost, Prepared, fit
+from lucid.meta.replica import Replica
+from lucid.meta.replica_events import Changed
+from lucid.meta.verify import Accepted, Void
+from lucid.sync.order import Order, Placed
+from lucid.types import Clock
+
+__all__ = ["Committer", "Session"]
+
+log = logging.getLogger(__name__)
+
+OPS_MAX = 10_000
+BYTES_MAX = 3 * 1024 * 1024
+ACTIVE_S = 30.0
+"""Others count as active this long after an entry of theirs."""
+PAUSE_FIRST_S = 0.2
+PAUSE_MAX_S = 15.0
+
+
+class Session:
+    """The own session: its number, and where its counters began in this process."""
+
+    def __init__(self, number: int, counters_from: int) -> None:
+        self.number = number
+        self.counters_from = counters_from
+
+
+class Committer:
+    """See the module. Public fields are read by others for status; only this thread writes them."""
+
+    def __init__(
+        self,
+        *,
+        order: Order,
+        staged: StagedSegments,
+        is_upload_idle: Callable[[], bool],
+        replica: Replica,
+        reader: LogReader,
+        writer: LogWriter | None,
+        book: JournalBook,
+        session: Session | None,
+        notes: dict[int, list[bytes]],
+        adopt: Callable[[bytes, int], None],
+        changed: Callable[[Changed], None],
+        clock: Clock,
+        poll_fast_s: float,
+        poll_idle_s: float,
+        pause: random.Random,
+    ) -> None:
+        self._order = order
+        self._staged = staged
+        self._is_upload_idle = is_upload_idle
+        self._replica = replica
+        self._reader = reader
+        self._writer = writer
+        self._book = book
+        self._session = session
+        self._notes = notes
+        self._adopt = adopt
+        self._changed = changed
+        self._clock = clock
+        self._poll_fast_s = poll_fast_s
+        self._poll_idle_s = poll_idle_s
+        self._pause = pause
+        self._stop = threading.Event()
+        self._poll_at = 0.0
+        self._not_before = 0.0
+        self._foreign_at = float("-inf")
+        self._commit_s = 0.05
+        self._polls = 0
+        self._polled = threading.Condition()
+        self.online = False
+        self.problem = ""
+        self.commits = 0
+        self.losses = 0
+        self.newest_entry_ns = 0
+        self._thread = threading.Thread(target=self._run, name="lucid-sync", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    # -- asked by others
+
+    def poke(self) -> None:
+        """Look at the log, and at what is ready, now."""
+        self._poll_at = 0.0
+        self._order.wake()
+
+    def wait_polled(self, timeout: float) -> bool:
+        """Wait until the log has been read to its end once more from now. False: not in time."""
+        with self._polled:
+            # A read that is under way may have begun before the call: wait for the one after it.
+            target = self._polls + 2
+            self.poke()
+            deadline = self._clock.monotonic() + timeout
+            while self._polls < target:
+                left = deadline - self._clock.monotonic()
+                if left <= 0 or self._stop.is_set():
+                    return False
+                self._polled.wait(min(left, 0.5))
+                self.poke()
+            return True
+
+    def close(self) -> None:
+        self._stop.set()
+        self._order.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    # -- the loop
+
+    def _run(self) -> None:
+        pause = PAUSE_FIRST_S
+        while not self._stop.is_set():
+            try:
+                self._step()
+                pause = PAUSE_FIRST_S
+            except Stopped:
+                return
+            except (HistoryFork, UnsupportedFormat, UnknownKey, StateForeign) as error:
+                self.problem = str(error)
+                log.error("Writing stops: %s", error)
+                self._order.stop(error)
+                self._stop.wait(PAUSE_MAX_S)
+            except LucidError as error:
+                self.problem = str(error)
+                self.online = False
+                self._stop.wait(pause * self._pause.uniform(0.5, 1.0))
+                pause = min(pause * 2, PAUSE_MAX_S)
+            except Exception as error:
+                log.exception("The sync thread failed; this is a bug in lucid")
+                self._order.stop(Stopped(f"The sync thread failed: {error}"))
+                self.problem = f"The sync thread failed: {error}"
+                return
+
+    def _step(self) -> None:
+        if self._clock.monotonic() >= self._poll_at:
+            self.catch_up()
+        batch = self._ready()
+        if batch:
+            self._commit(batch)
+        else:
+            self._wait()
+
+    def _wait(self) -> None:
+        now = self._clock.monotonic()
+        until = self._poll_at
+        hold = self._order.hold_ends()
+        if hold is not None:
+            until = min(until, hold)
+        if self._order.pending:
+            until = min(until, now + 0.05)
+        with self._order.news:
+            if until > now and not self._stop.is_set():
+                self._order.news.wait(until - now)
+
+    # -- reading
+
+    def catch_up(self) -> int:
+        """Fold everything after the head; returns the number of entries."""
+        folded = 0
+        while not self._stop.is_set():
+            found = self._reader.next()
+            if found is None:
+                break
+            self._fold(found)
+            folded += 1
+        self.online = True
+        if self.problem and not self._reader.fork:
+            self.problem = ""
+        if folded:
+            self._foreign_at = self._clock.monotonic()
+        active = self._clock.monotonic() - self._foreign_at < ACTIVE_S
+        interval = self._poll_fast_s if active else self._poll_idle_s
+        self._poll_at = self._clock.monotonic() + interval * self._pause.uniform(0.9, 1.1)
+        with self._polled:
+            self._polls += 1
+            self._polled.notify_all()
+        return folded
+
+    def _fold(self, found: Accepted | Void) -> None:
+        if isinstance(found, Void):
+            self._replica.commit_void(found.sequence, found.hash, found.reason)
+            log.warning("Entry %d of the log is void: %s", found.sequence, found.reason)
+            if found.fork:
+                raise HistoryFork(self._reader.fork)
+            return
+        body = found.body
+        own = self._session is not None and body.session == self._session.number
+        positions = self._positions(body) if own else []
+        if own and not positions:
+            self._check_own(found)
+        self._replica.commit_entry(
+            found.sequence, found.hash, body, settles=max(positions) if positions else None
+        )
+        self.newest_entry_ns = max(
+            (op.time_ns for op in body.ops if hasattr(op, "time_ns")), default=0
+        )
+        if positions:
+            self._settled(max(positions), body)
+        self._notes.pop(found.sequence, None)
+        self._changed(self._replica.take_events())
+
+    def _positions(self, body: EntryBody) -> list[int]:
+        pending = self._order.op_ids()
+        ids = (getattr(op, "op_id", 0) for op in body.ops)
+        return [pending[op_id] for op_id in ids if op_id in pending]
+
+    def _check_own(self, found: Accepted) -> None:
+        """An entry of our session that we did not write: this directory was copied or restored."""
+        assert self._session is not None
+        if found.hash in self._notes.get(found.sequence, ()):
+            return
+        newest = max(counter_of(getattr(op, "op_id", 0)) for op in found.body.ops)
+        if newest >= self._session.counters_from:
+            raise StateForeign(
+                f"Entry {found.sequence} of the log bears this device's number, and this device "
+                "did not write it: its state directory was copied, or restored from a backup. "
+                "Unmount, and mount with a new --state-dir."
+            )
+
+    # -- writing
+
+    def _ready(self) -> list[Placed]:
+        if self._writer is None or self._clock.monotonic() < self._not_before:
+            return []
+        needed = self._order.waiting_segments(OPS_MAX)
+        if needed and self._is_upload_idle():
+            self._staged.finish_for(needed)
+        return self._order.take(OPS_MAX, BYTES_MAX)
+
+    def _commit(self, batch: Sequence[Placed]) -> None:
+        assert self._writer is not None and self._session is not None
+        batch = batch[: fit([placed.op for placed in batch])]
+        ops = [placed.op for placed in batch]
+        rows = self._rows(batch)
+        began = self._clock.monotonic()
+        prepared = self._writer.build(self._session.number, ops, rows)
+        position = batch[-1].position
+        self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
+        self._book.note(Note(prepared.sequence, prepared.hash, position), removal=True)
+        self._book.sync()
+        result = self._put(prepared)
+        if isinstance(result, Lost):
+            self.losses += 1
+            self._fold(self._reader.judge(result.sequence, result.data))
+            self._foreign_at = self._clock.monotonic()
+            self._poll_at = 0.0
+            return
+        self._replica.commit_entry(
+            prepared.sequence, prepared.hash, prepared.body, settles=position
+        )
+        self._settled(position, prepared.body)
+        self._notes.pop(prepared.sequence, None)
+        self._changed(self._replica.take_events())
+        self._won(began)
+
+    def _won(self, began: float) -> None:
+        """After a win others get their turn: create-if-absent favours who is near."""
+        now = self._clock.monotonic()
+        self.commits += 1
+        self.online, self.problem = True, ""
+        self.newest_entry_ns = self._clock.time_ns()
+        self._commit_s = 0.8 * self._commit_s + 0.2 * (now - began)
+        if now - self._foreign_at < ACTIVE_S:
+            self._not_before = now + min(self._commit_s, 0.5) * self._pause.uniform(0.5, 1.5)
+
+    def _rows(self, batch: Sequence[Placed]) -> list[SegmentRow]:
+        names: dict[bytes, None] = {}
+        for placed in batch:
+            names.update(dict.fromkeys(segments_of(placed.op)))
+        return self._staged.rows(names)
+
+    def _put(self, prepared: Prepared) -> object:
+        """Put until the store says whose entry has the number."""
+        assert self._writer is not None
+        pause = PAUSE_FIRST_S
+        while True:
+            try:
+                return self._writer.put(prepared)
+            except StoreConflict:
+                pass
+            except LucidError as error:
+                if not error.retryable:
+                    raise
+                self.online = False
+                self.problem = str(error)
+            if self._stop.wait(pause * self._pause.uniform(0.5, 1.0)):
+                raise Stopped("The filespace is being closed.")
+            pause = min(pause * 2, PAUSE_MAX_S)
+
+    def _settled(self, position: int, body: EntryBody) -> None:
+        self._order.settle(position)
+        for row in body.segments:
+            self._staged.committed(row.id, self._adopt)
