@@ -54,7 +54,7 @@ class MapColumns(NamedTuple):
     segments: tuple[SegmentRow, ...]
 
 
-_Row = tuple[int, int, int, int, int, int, int, int, int, "bytes | None"]
+_Row = tuple[int, int, int, int, int, int, int, int, int, bytes]
 
 
 def read_map(
@@ -121,8 +121,8 @@ def _columns(
             numbers[number] = len(segments)
             segments.append(tables.segment_row(number))
         local.append(numbers[number] if number else -1)
-        index.append(-1 if lengths is None else len(packed) // 4)
-        packed += lengths or b""
+        index.append(len(packed) // 4 if lengths else -1)
+        packed += lengths
     table = np.array([row[:9] for row in rows], dtype=np.int64).reshape(len(rows), 9)
     return MapColumns(
         ino,

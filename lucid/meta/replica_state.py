@@ -274,7 +274,7 @@ class ReplicaState:
             extent.flags,
             extent.last_len,
             extent.last_valid,
-            None if lengths is None else struct.pack(f"<{len(lengths)}I", *lengths),
+            b"" if lengths is None else struct.pack(f"<{len(lengths)}I", *lengths),
         )
         self._put_extent(row, row)
 

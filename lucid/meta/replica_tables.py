@@ -58,9 +58,7 @@ class Table:
         if self._never_was(key):
             return None
         spec = self.spec
-        found = self._connection.execute(
-            _SELECT_ONE[spec.number], (key,) if self.single else key
-        ).fetchone()
+        found = self._connection.execute(_SELECT_ONE[spec.number], self._bound(key)).fetchone()
         if len(self.rows) >= CACHE_ROWS:
             self.shrink()
         row = self.rows[key] = None if found is None else spec.row(found)
@@ -91,19 +89,23 @@ class Table:
         dirty, rows = self.dirty, self.rows
         if not dirty:
             return
-        gone = [key for key in dirty if rows[key] is None]
-        if gone:
-            keys = [(key,) for key in gone] if self.single else gone
-            self._connection.executemany(_REMOVE[self.spec.number], keys)
-            put = [rows[key] for key in dirty if rows[key] is not None]
-        else:
-            put = [rows[key] for key in dirty]
+        number, bound = self.spec.number, self.spec.bound
+        put = [bound(rows[key]) for key in dirty if rows[key] is not None]
+        if len(put) < len(dirty):
+            gone = [self._bound(key) for key in dirty if rows[key] is None]
+            self._connection.executemany(_REMOVE[number], gone)
         if put:
-            self._connection.executemany(_PUT[self.spec.number], put)
+            self._connection.executemany(_PUT[number], put)
         self._owner.unwritten -= len(dirty)
         dirty.clear()
         if len(rows) >= CACHE_ROWS:
             rows.clear()
+
+    def _bound(self, key: Any) -> list[Any]:
+        """A key as `TableSpec.bound` makes rows."""
+        if self.single:
+            return [bytearray(key) if type(key) is bytes else key]
+        return [bytearray(part) if type(part) is bytes else part for part in key]
 
 
 class IdTable(Table):
@@ -342,9 +344,9 @@ class Tables:
             (*row[1:], int(committed), number),
         )
 
-    def lengths(self, packed: bytes | None) -> tuple[int, ...] | None:
+    def lengths(self, packed: bytes) -> tuple[int, ...] | None:
         """Stored lengths of an extent's blocks as the fold has them."""
-        if packed is None:
+        if not packed:
             return None
         return struct.unpack(f"<{len(packed) // 4}I", packed)
 
