@@ -14,7 +14,7 @@ from tests.tidy import tree
 FILE_LINES = 600
 FUNCTION_LINES = 70
 LINE_CHARACTERS = 100
-TEXT = (".py", ".pyi", ".pyx", ".pxd", ".sh", ".toml", ".service")
+TEXT = (".pyx", ".pxd", ".sh", ".toml", ".service")  # ruff sees to the lines of Python
 
 CYTHON_FUNCTION = re.compile(r"^( *)(?:cp?def|def)\b(?!.*\bclass\b).*\(")
 
