@@ -29,13 +29,13 @@ from typing import NamedTuple
 from lucid.local.disk import Buffer, RealDisk, Space
 
 SECTOR = 4096
-WRITE_LIKE = frozenset(
-    "create pwrite fdatasync fsync_dir fallocate ftruncate rename unlink mkdir".split()
-)
+_BYTES = ("create", "pwrite", "fdatasync", "fallocate", "ftruncate")
+_NAMES = ("fsync_dir", "rename", "unlink", "mkdir")
+WRITE_LIKE = frozenset((*_BYTES, *_NAMES))
 
 
 class PowerLoss(BaseException):
-    """Thrown by a failpoint in the place of a call; nothing of the product may catch it for good."""
+    """Thrown in the place of a call; nothing of the product may catch it for good."""
 
 
 class Fault(NamedTuple):
@@ -139,7 +139,9 @@ class ForgetfulDisk(RealDisk):
 
     # -- what a test does to it
 
-    def fail(self, name: str, number: int, first: int = 1, count: int = 1, partial: int = 0) -> None:
+    def fail(
+        self, name: str, number: int, first: int = 1, count: int = 1, partial: int = 0
+    ) -> None:
         """Let calls from now on fail; counting starts anew."""
         self.calls.clear()
         self.faults.append(Fault(name, number, first, count, partial))
@@ -303,9 +305,7 @@ class ForgetfulDisk(RealDisk):
         change.apply(self._names)
 
     def _has_parents(self, path: Path, names: dict[Path, Node]) -> bool:
-        return path == self.root or (
-            path.parent in names and self._has_parents(path.parent, names)
-        )
+        return path == self.root or (path.parent in names and self._has_parents(path.parent, names))
 
     def _settle(self, node: Node, chance: random.Random, part: float) -> None:
         for change in [*node.pending, *node.doomed]:

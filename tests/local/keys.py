@@ -12,7 +12,9 @@ AEGIS, XCHACHA = 1, 2
 
 def journal_keys(suite: int = AEGIS, seed: bytes = b"seed") -> JournalKeys:
     """Keys of a journal; another seed makes others."""
-    return JournalKeys(suite, b"filespace-id-16b", lambda o: blake2b(o, key=seed, digest_size=32).digest())
+    return JournalKeys(
+        suite, b"filespace-id-16b", lambda o: blake2b(o, key=seed, digest_size=32).digest()
+    )
 
 
 def entropy() -> Callable[[int], bytes]:

@@ -16,7 +16,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from lucid.errors import LocalError
 from lucid.format.journal import Patch, Record
 from lucid.local.frames import Position
 from lucid.local.journal import Journal
@@ -25,7 +24,8 @@ from tests.local.forgetful import ForgetfulDisk, PowerLoss
 from tests.local.keys import entropy, journal_keys
 
 FILE_BYTES = 4096
-SIZES = st.lists(st.sampled_from([1, 200, 3000, 9000]), min_size=1, max_size=4)
+SIZES = st.lists(st.sampled_from([1, 200, 1200, 3000, 9000]), min_size=1, max_size=3)
+SEEDS = st.integers(0, 2**32)
 
 
 class Entry(NamedTuple):
@@ -46,22 +46,18 @@ class JournalMachine(RuleBasedStateMachine):
         self.keys = journal_keys()
         self.entropy = entropy()
         self.names = 0
-        self.log: list[Entry] = []
-        self.durable = 0
+        self.log: list[Entry]
+        self.durable: int
         """How many entries of the front of `log` must survive loss of power."""
-        self.journal = self.open()
+        self.start_again(([], 0))
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):
             self.disk.kill()
             shutil.rmtree(self.root)
 
-    def open(self) -> Journal:
-        replay = Replay(self.disk, self.root, self.keys)
-        replay.finish()
-        return Journal(
-            self.disk, self.root, self.keys, self.entropy, replay, file_bytes=FILE_BYTES
-        )
+    def journal_after(self, replay: Replay) -> Journal:
+        return Journal(self.disk, self.root, self.keys, self.entropy, replay, file_bytes=FILE_BYTES)
 
     # -- what may be in flight when it stops
 
@@ -86,19 +82,21 @@ class JournalMachine(RuleBasedStateMachine):
 
     # -- rules
 
-    @rule(sizes=SIZES)
-    def append_some(self, sizes: list[int]) -> None:
-        self.append(self.records(sizes))
+    @rule(batches=st.lists(SIZES, min_size=1, max_size=5))
+    def append_some(self, batches: list[list[int]]) -> None:
+        for sizes in batches:
+            self.append(self.records(sizes))
 
-    @rule()
-    def sync(self) -> None:
-        self.journal.sync()
-        self.durable = len(self.log)
+    @rule(batches=st.lists(SIZES, min_size=1, max_size=5), seed=SEEDS)
+    def append_some_and_lose_power(self, batches: list[list[int]], seed: int) -> None:
+        self.append_some(batches)
+        self.disk.crash(seed)
+        self.start_again((self.log, self.durable))
 
-    @rule(data=st.data())
-    def sync_up_to_one(self, data: st.DataObject) -> None:
+    @rule(back=st.integers(0, 3))
+    def sync_up_to_one(self, back: int) -> None:
         if self.log:
-            index = data.draw(st.integers(0, len(self.log) - 1))
+            index = max(0, len(self.log) - 1 - back)
             self.journal.sync(self.log[index].position)
             self.durable = max(self.durable, index + 1)
 
@@ -109,11 +107,14 @@ class JournalMachine(RuleBasedStateMachine):
             self.journal.release(self.log[index].position)
             self.log[index] = self.log[index]._replace(is_live=False)
 
-    @rule(count=st.integers(0, 3))
-    def empty_the_oldest(self, count: int) -> None:
+    @rule(count=st.integers(0, 3), seed=st.none() | SEEDS)
+    def empty_the_oldest(self, count: int, seed: int | None) -> None:
         files = sorted({entry.position.file for entry in self.log})
         if files:
             self.compact(files[min(count, len(files) - 1)])
+        if seed is not None:
+            self.disk.crash(seed)
+            self.start_again((self.log, self.durable))
 
     def compact(self, upto: int) -> None:
         moving = [e for e in self.log if e.is_live and e.position.file <= upto]
@@ -135,25 +136,16 @@ class JournalMachine(RuleBasedStateMachine):
                 record = self.journal.read(entry.position)
                 assert isinstance(record, Patch) and record.ino == entry.name
 
-    @rule()
-    def close_and_open(self) -> None:
-        self.journal.close()
-        self.durable = len(self.log)
-        self.start_again([self.log])
+    @rule(how=st.sampled_from(["close", "kill", "power"]), seed=SEEDS)
+    def stop(self, how: str, seed: int) -> None:
+        if how == "close":
+            self.journal.close()
+        self.disk.crash(seed) if how == "power" else self.disk.kill()
+        if how != "power":
+            self.durable = len(self.log)
+        self.start_again((self.log, self.durable))
 
-    @rule()
-    def kill(self) -> None:
-        self.disk.kill()
-        durable, self.durable = self.durable, len(self.log)
-        self.start_again([self.log])
-        assert self.durable >= durable
-
-    @rule(seed=st.integers(0, 2**32))
-    def lose_power(self, seed: int) -> None:
-        self.disk.crash(seed)
-        self.start_again([self.log])
-
-    @rule(call=st.integers(1, 12), seed=st.integers(0, 2**32), sizes=SIZES, killed=st.booleans())
+    @rule(call=st.integers(1, 12), seed=SEEDS, sizes=SIZES, killed=st.booleans())
     def stop_while_appending(self, call: int, seed: int, sizes: list[int], killed: bool) -> None:
         records = self.records(sizes)
         names = [record.ino for record in records if isinstance(record, Patch)]
@@ -166,31 +158,24 @@ class JournalMachine(RuleBasedStateMachine):
         except PowerLoss:
             nowhere = Position(0, 0, 0, 0)
             self.log = before + [Entry(name, nowhere) for name in names]
-        if killed:
-            self.disk.kill()
-        else:
-            self.disk.crash(seed)
-        self.start_again([self.log])
+        self.disk.kill() if killed else self.disk.crash(seed)
+        self.start_again((self.log, self.durable))
 
-    @rule(call=st.integers(1, 16), seed=st.integers(0, 2**32), killed=st.booleans())
+    @rule(call=st.integers(1, 16), seed=SEEDS, killed=st.booleans())
     def stop_while_emptying(self, call: int, seed: int, killed: bool) -> None:
         if not self.log:
             return
         upto = self.log[len(self.log) // 2].position.file
-        logs = [self.log, self.after_compacting(upto, None)]
+        emptied = self.after_compacting(upto, None)
+        logs = [(self.log, self.durable), (emptied, len(emptied))]
         self.disk.cut_power_at(call)
         try:
             self.compact(upto)
-            logs = [self.log]
+            logs = [(self.log, self.durable)]
         except PowerLoss:
-            if self.durable < len(self.log):
-                # It syncs first: what was not durable may be, or not.
-                pass
-        if killed:
-            self.disk.kill()
-        else:
-            self.disk.crash(seed)
-        self.start_again(logs)
+            pass
+        self.disk.kill() if killed else self.disk.crash(seed)
+        self.start_again(*logs)
 
     @rule(call=st.integers(1, 12), seeds=st.tuples(st.integers(0, 99), st.integers(0, 99)))
     def stop_while_starting(self, call: int, seeds: tuple[int, int]) -> None:
@@ -199,47 +184,30 @@ class JournalMachine(RuleBasedStateMachine):
         kept = [position for position, _ in replay]
         self.disk.cut_power_at(call)
         try:
-            Journal(self.disk, self.root, self.keys, self.entropy, replay, file_bytes=FILE_BYTES)
+            self.journal_after(replay)
             durable = len(kept)
         except PowerLoss:
             durable = 0
         self.disk.crash(seeds[1])
         found = [position for position, _ in Replay(self.disk, self.root, self.keys)]
         assert found == kept[: len(found)] and len(found) >= durable
-        self.start_again([self.log])
+        self.start_again((self.log, self.durable))
 
     # -- starting again
 
-    def start_again(self, logs: list[list[Entry]]) -> None:
-        """Replay must answer a run of one of these logs; that run is the log from now on."""
+    def start_again(self, *logs: tuple[list[Entry], int]) -> None:
+        """Replay must answer a run of one of these logs, each with how much of it is durable."""
         replay = Replay(self.disk, self.root, self.keys)
         found = list(replay)
         assert replay.report.damage is None
-        runs = [run for log in logs if (run := self.run_of(log, found)) is not None]
-        assert runs, (logs, [record.ino for _, record in found], self.durable)
+        runs = [run for log in logs if (run := run_of(*log, found)) is not None]
+        assert runs, (logs, [record.ino for _, record in found if isinstance(record, Patch)])
         self.log = runs[0]
-        self.journal = Journal(
-            self.disk, self.root, self.keys, self.entropy, replay, file_bytes=FILE_BYTES
-        )
+        self.journal = self.journal_after(replay)
         self.durable = len(self.log)
         for entry in self.log:
             if not entry.is_live:
                 self.journal.release(entry.position)
-
-    def run_of(
-        self, log: list[Entry], found: list[tuple[Position, Record]]
-    ) -> list[Entry] | None:
-        names = [record.ino for _, record in found if isinstance(record, Patch)]
-        for start in range(len(log) + 1):
-            run = [entry.name for entry in log[start : start + len(names)]]
-            if run == names and start + len(names) >= self.durable:
-                return [
-                    Entry(name, position, entry.is_live)
-                    for name, (position, _), entry in zip(names, found, log[start:], strict=False)
-                ]
-            if start < len(log) and log[start].is_live:
-                return None
-        return None
 
     @invariant()
     def nothing_piles_up(self) -> None:
@@ -249,7 +217,19 @@ class JournalMachine(RuleBasedStateMachine):
             assert self.journal.used_bytes >= live
 
 
-JournalMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, derandomize=True
-)
+def run_of(
+    log: list[Entry], durable: int, found: list[tuple[Position, Record]]
+) -> list[Entry] | None:
+    """The part of `log` that was found, at its new positions; None when it is not as it must be."""
+    names = [record.ino for _, record in found if isinstance(record, Patch)]
+    for start in range(len(log) + 1):
+        run = log[start : start + len(names)]
+        if [entry.name for entry in run] == names and start + len(names) >= durable:
+            return [entry._replace(position=p) for entry, (p, _) in zip(run, found, strict=True)]
+        if start < len(log) and log[start].is_live:
+            return None
+    return None
+
+
+JournalMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
 TestJournal = JournalMachine.TestCase
