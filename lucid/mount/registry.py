@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,18 @@ import platformdirs
 
 from lucid.errors import LocalError, NotMounted
 
-__all__ = ["Record", "add", "containing", "find", "of_store", "process_start", "records", "remove"]
+__all__ = [
+    "Record",
+    "add",
+    "change_phase",
+    "containing",
+    "find",
+    "of_store",
+    "process_start",
+    "records",
+    "remove",
+    "wait_for_end",
+]
 
 
 @dataclass(frozen=True)
@@ -49,9 +61,24 @@ def process_start(pid: int) -> int | None:
     return int(line[line.rindex(b")") + 2 :].split()[19])
 
 
+def _place() -> Path:
+    """The runtime directory of the user, which a reboot empties, also where no login made it known.
+
+    Never /tmp: anybody could make it there before us.
+    """
+    user = Path(f"/run/user/{os.geteuid()}")
+    if given := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(given) / "lucid"
+    if user.is_dir():
+        return user / "lucid"
+    if os.geteuid() == 0:
+        return Path("/run/lucid")
+    return platformdirs.user_state_path("lucid") / "mounts"
+
+
 def _directory() -> Path:
     """Raises LocalError when the directory is not ours alone: others could point us at a socket."""
-    place = platformdirs.user_runtime_path("lucid")
+    place = _place()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = place.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
@@ -112,6 +139,23 @@ def find(point: str | Path) -> Record | None:
     """The drive at exactly this mount point."""
     record = _read(_file(str(point)))
     return record if record is not None and record.is_alive else None
+
+
+def wait_for_end(record: Record, timeout_s: float) -> bool:
+    """Whether the record's process has ended, after waiting for that at most so long."""
+    try:
+        fd = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # Looked at after the descriptor is there, so that another process with the number is found.
+        if not record.is_alive:
+            return True
+        waiting = select.poll()
+        waiting.register(fd, select.POLLIN)
+        return bool(waiting.poll(timeout_s * 1000))
+    finally:
+        os.close(fd)
 
 
 def of_store(store: str, phase: str) -> list[Record]:

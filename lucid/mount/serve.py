@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from lucid.errors import MountPointBusy, NotMounted
@@ -60,6 +61,10 @@ def serve(
     finally:
         service.ended.set()
         signals.stop()
+
+
+class _NoMoreWaiting(Exception):
+    """Somebody does not want to wait for the uploads any more."""
 
 
 class _Service:
@@ -118,7 +123,8 @@ class _Service:
         return 0
 
     def _mount(self, surface: Surface) -> None:
-        self._session = Session(surface, self._point, self._options, on_ready=self._ready)
+        options = replace(self._options, name=surface.status().name)
+        self._session = Session(surface, self._point, options, on_ready=self._ready)
         try:
             reason = self._session.run()
         finally:
@@ -139,7 +145,10 @@ class _Service:
         if self._mounted.is_set() and self._record is not None:
             self._record = registry.change_phase(self._record, "closing")
         self._last = surface.progress()
-        self._last = surface.close(wait=not self._hurry.is_set(), report=self._note)
+        try:
+            self._last = surface.close(wait=not self._hurry.is_set(), report=self._note)
+        except _NoMoreWaiting:
+            log.info("the uploads are left to the next mount")
         left = self._last
         if left.pending_ops or left.staged_bytes:
             log.warning(
@@ -149,7 +158,10 @@ class _Service:
             )
 
     def _note(self, progress: Progress) -> None:
+        """Called while the filespace waits for uploads; ends that when somebody is in a hurry."""
         self._last = progress
+        if self._hurry.is_set():
+            raise _NoMoreWaiting
 
     # --- The signal thread ---------------------------------------------------------------------
 

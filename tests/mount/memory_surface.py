@@ -81,7 +81,6 @@ class MemorySurface:
         self.state_directory = state_directory
         self.pending_ops = pending_ops
         self.upload_step = threading.Semaphore(uploads)
-        self._no_waiting = threading.Event()
         self.closed = False
         self._lock = threading.RLock()
         self._next = FIRST_ID
@@ -526,14 +525,14 @@ class MemorySurface:
         report: Callable[[Progress], None] | None = None,
     ) -> Progress:
         self._called("close")
-        if not wait:
-            self._no_waiting.set()
-        while self.pending_ops and not self._no_waiting.is_set():
-            if report is not None:
-                report(self.progress())
-            if self.upload_step.acquire(timeout=0.05):
-                self.pending_ops -= 1
-        self.closed = True
+        try:
+            while wait and self.pending_ops:
+                if report is not None:
+                    report(self.progress())
+                if self.upload_step.acquire(timeout=0.05):
+                    self.pending_ops -= 1
+        finally:
+            self.closed = True
         return self.progress()
 
 

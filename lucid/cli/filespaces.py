@@ -1,0 +1,74 @@
+"""The one door from the command line to lucid.filespace. Imported late: it loads half the package.
+
+What a command needs of a filespace it calls here, so that a test can put another behind the door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from lucid.config import Config, parse_size
+from lucid.errors import UsageError
+
+if TYPE_CHECKING:
+    from lucid.filespace.surface import Surface
+
+__all__ = ["CIPHERS", "block_size", "change_passphrase", "check", "create", "open_surface", "tidy"]
+
+CIPHERS = ("aegis-256", "xchacha20-poly1305")
+BLOCK_SIZES = tuple(1 << bits for bits in range(16, 21))
+
+
+def tidy(store: str) -> str:
+    """The URL of a store in the one form that is shown and compared. Raises UsageError."""
+    if not store.startswith(("s3://", "file:///")):
+        raise UsageError(f"{store} is no store; write s3://bucket/prefix or file:///directory.")
+    return store.rstrip("/")
+
+
+def block_size(text: str) -> int:
+    """Raises UsageError."""
+    size = parse_size(text)
+    if size not in BLOCK_SIZES:
+        raise UsageError(f"A block is 64K, 128K, 256K, 512K or 1M, not {text}.")
+    return size
+
+
+def create(
+    store: str, *, name: str, passphrase: str, block_size: int, cipher: str | None
+) -> dict[str, Any]:
+    """A new filespace: {"filespace", "recovery_code", "warnings"}."""
+    from lucid.filespace import init
+
+    made = init(store, name=name, passphrase=passphrase, block_size=block_size, cipher=cipher)
+    return {
+        "filespace": made.filespace,
+        "recovery_code": made.recovery_code,
+        "warnings": list(made.warnings),
+    }
+
+
+def open_surface(store: str, passphrase: str, config: Config) -> Surface:
+    """Opens a filespace for a mount."""
+    from lucid.filespace import connect
+
+    return connect(store, passphrase=passphrase, config=config).tree
+
+
+def change_passphrase(store: str, *, old: str, new: str) -> None:
+    """Wraps the member's keys with another passphrase."""
+    from lucid.filespace import founding
+    from lucid.store import open_store
+    from lucid.types import SystemEntropy
+
+    with closing(open_store(store)) as opened:
+        founding.change_passphrase(opened, old, new, entropy=SystemEntropy)
+
+
+def check(store: str, passphrase: str, *, read_data: bool, report: Callable[..., None]) -> Any:
+    """Looks through a filespace and changes nothing."""
+    from lucid.filespace.fsck import check
+
+    return check(store, passphrase, read_data=read_data, report=report)

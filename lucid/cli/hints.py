@@ -1,0 +1,40 @@
+"""What to do next after an error, where the error's own sentence cannot know. Pure."""
+
+from __future__ import annotations
+
+from lucid import errors
+from lucid.errors import LucidError
+
+__all__ = ["HINTS", "hint_for"]
+
+HINTS: dict[type[LucidError], str] = {
+    errors.FilespaceMissing: "To make one: lucid init STORE",
+    errors.FilespaceExists: "To use it: lucid mount STORE MOUNTPOINT",
+    errors.StoreDenied: "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+    "AWS_PROFILE, or ~/.aws. They must allow to read, write and list.",
+    errors.BucketMissing: "Make the bucket or directory first; lucid makes none.",
+    errors.StoreUnavailable: "Check the network, and AWS_ENDPOINT_URL for a store that is not AWS.",
+    errors.StoreUnfit: "Two machines could overwrite each other's work on such a store. "
+    "Take another store, or a newer version of it.",
+    errors.WrongPassphrase: "The recovery code is taken wherever the passphrase is.",
+    errors.StateInUse: "See who: lucid status. One process at a time may use a state directory.",
+    errors.UnsupportedFormat: "Install a newer version of lucid.",
+    errors.HistoryFork: "Somebody may have put an older copy of the store in place. "
+    "Do not write to it; compare with: lucid fsck STORE",
+    errors.DiskFull: "Make room on the disk of the state directory, or take another: --state-dir.",
+    errors.NotMounted: "See what is mounted: lucid status",
+    errors.InternalError: "Please report it with the output of: lucid --debug ...",
+}
+
+
+def hint_for(error: LucidError) -> str:
+    """The hint of the error's class or of the nearest class above it that has one; else empty.
+
+    A sentence that tells itself what to do gets none.
+    """
+    if "lucid " in str(error):
+        return ""
+    for kind in type(error).__mro__:
+        if kind in HINTS:
+            return HINTS[kind]
+    return ""

@@ -1,0 +1,116 @@
+"""`lucid`: finds the command, runs it, turns what it raises into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+import lucid
+from lucid.cli.hints import hint_for
+from lucid.errors import InternalError, LucidError, UsageError
+from lucid.mount.wire import sentence
+
+__all__ = ["cli", "main"]
+
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells have it."""
+
+COMMANDS = {
+    "init": "init",
+    "mount": "mount",
+    "umount": "umount",
+    "status": "status",
+    "sync": "sync",
+    "fsck": "fsck",
+    "cache": "cache",
+    "passphrase": "passphrase",
+    "version": "version",
+}
+"""Command -> its module in lucid.cli, which holds a click command `command`."""
+
+
+class Commands(click.Group):
+    """Imports a command's module when it is run or its help is wanted, and not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"lucid.cli.{COMMANDS[cmd_name]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: lucid init STORE, then lucid mount STORE MOUNTPOINT. "
+    "Each command has a --help of its own.",
+)
+@click.version_option(str(lucid.__version__), prog_name="lucid")
+@click.option("--debug", is_flag=True, envvar="LUCID_DEBUG", help="Log more, and show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """An encrypted team drive on nothing but a bucket."""
+    ctx.obj = {"debug": debug}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; its exit code."""
+    try:
+        status = cli.main(arguments, prog_name="lucid", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.UsageError as error:
+        return _usage(error)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("lucid: interrupted", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _complain(error.format_message(), "", UsageError.exit_code)
+    except LucidError as error:
+        if _wants_tracebacks(arguments):
+            traceback.print_exc()
+        return _complain(sentence(error), hint_for(error), error.exit_code)
+    except BrokenPipeError:
+        # `lucid status | head -1`: whoever read has had enough. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _our_bug(error, arguments)
+
+
+def _complain(text: str, hint: str, status: int) -> int:
+    click.echo(f"lucid: {text}", err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
+    return status
+
+
+def _usage(error: click.UsageError) -> int:
+    path = error.ctx.command_path if error.ctx is not None else "lucid"
+    return _complain(error.format_message(), f"See: {path} --help", UsageError.exit_code)
+
+
+def _our_bug(error: Exception, arguments: Sequence[str] | None) -> int:
+    if _wants_tracebacks(arguments):
+        traceback.print_exc()
+    text = f"This is a bug in lucid: {type(error).__name__}: {error}"
+    return _complain(
+        text, "Please report it with the output of: lucid --debug ...", InternalError.exit_code
+    )
+
+
+def _wants_tracebacks(arguments: Sequence[str] | None) -> bool:
+    given = sys.argv[1:] if arguments is None else arguments
+    return "--debug" in given or os.environ.get("LUCID_DEBUG", "") not in ("", "0")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""`lucid passphrase`: changes what unlocks a filespace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lucid.cli import filespaces
+from lucid.cli.secrets import file_option, new_passphrase, passphrase
+from lucid.cli.terminal import examples
+
+__all__ = ["command"]
+
+NEW_ENVIRONMENT = "LUCID_NEW_PASSPHRASE"
+
+
+@click.command("passphrase", epilog=examples("lucid passphrase s3://bucket/team"))
+@click.argument("store")
+@file_option
+@click.option(
+    "--new-passphrase-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Take the new one from FILE, instead of {NEW_ENVIRONMENT} or a question.",
+)
+def command(store: str, passphrase_file: Path | None, new_passphrase_file: Path | None) -> None:
+    """Change the passphrase. The recovery code stays as it is, and is taken as the old one."""
+    store = filespaces.tidy(store)
+    old = passphrase(passphrase_file, question="Passphrase or recovery code")
+    new = new_passphrase(
+        new_passphrase_file, option="--new-passphrase-file", variable=NEW_ENVIRONMENT
+    )
+    filespaces.change_passphrase(store, old=old, new=new)
+    click.echo("The passphrase is changed. Drives that are mounted stay mounted.")

@@ -1,0 +1,124 @@
+"""`lucid status`: the drives of this user, what is not in the store yet, and any problem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lucid.cli.terminal import count, examples, rows, show_json, size
+from lucid.cli.uploads import what_is_left
+from lucid.errors import LucidError, NotMounted
+from lucid.mount import mountpoint, registry
+from lucid.mount.control import ask
+from lucid.mount.wire import Message, error_message
+
+__all__ = ["command"]
+
+
+@click.command(
+    "status",
+    epilog=examples("lucid status", "lucid status ~/team --json"),
+)
+@click.argument("mountpoint_", metavar="[MOUNTPOINT]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON: one object a drive.")
+def command(mountpoint_: str | None, as_json: bool) -> None:
+    """Show mounted drives: what is not in the store yet, the cache, and any problem."""
+    if mountpoint_ is None:
+        found = [_status_or_error(record) for record in registry.records()]
+        if as_json:
+            show_json(found)
+        elif not found:
+            click.echo("No drive is mounted.")
+        for status in found if not as_json else []:
+            _show(status)
+        return
+    record = registry.find(mountpoint.absolute(mountpoint_))
+    if record is None:
+        raise NotMounted(f"No drive of yours is mounted at {mountpoint_}.")
+    status = ask(Path(record.state_directory), "status")
+    if as_json:
+        show_json(status)
+    else:
+        _show(status)
+
+
+def _status_or_error(record: registry.Record) -> Message:
+    """One drive that does not answer must not hide the others."""
+    try:
+        return ask(Path(record.state_directory), "status")
+    except LucidError as error:
+        return {"mountpoint": record.point, "pid": record.pid} | error_message(error)
+
+
+def _show(status: Message) -> None:
+    title = f"{status['mountpoint']}"
+    if "error" in status:
+        rows(title, [("problem", str(status["message"]), "red")])
+        return
+    rows(f"{title}  {status['name']}  {status['store']}", list(_lines(status)))
+
+
+def _lines(status: Message) -> list[tuple[str, str, str]]:
+    lines = [("state", *_state(status)), ("not in the store", *_pending(status))]
+    if status["problem"]:
+        lines.append(("problem", str(status["problem"]), "red"))
+    lines += [("failed", str(name), "red") for name in status["failed"]]
+    if status["void_entries"]:
+        lines.append(("void entries", f"{status['void_entries']:,}", "yellow"))
+    if not status["freshness"].startswith("proven"):
+        lines.append(("freshness", str(status["freshness"]), "yellow"))
+    lines += [
+        ("content", f"{count(status['inodes'], 'inode')}, {size(status['data_bytes'])}", ""),
+        ("head", _head(status), ""),
+        ("cache", _cache(status), ""),
+        ("transferred", _transferred(status), ""),
+        ("memory", size(status["memory_bytes"]), ""),
+        ("member", f"{status['member']} on {status['device']}, session {status['session']}", ""),
+        ("state directory", str(status["state_directory"]), ""),
+        ("locks", str(status["locks"]), ""),
+        ("process", str(status["pid"]), ""),
+    ]
+    return lines
+
+
+def _state(status: Message) -> tuple[str, str]:
+    words = ["unmounted, uploading" if status["phase"] == "closing" else "mounted"]
+    words += ["read-only"] if status["read_only"] else []
+    words += ["online" if status["online"] else "the store does not answer"]
+    return ", ".join(words), "green" if status["online"] else "yellow"
+
+
+def _pending(status: Message) -> tuple[str, str]:
+    left = what_is_left(status)
+    if not left:
+        return "nothing", "green"
+    files = f" in {count(status['staged_files'], 'file')}" if status["staged_files"] else ""
+    return left + files, "yellow"
+
+
+def _head(status: Message) -> str:
+    age = status["newest_entry_age_s"]
+    when = "" if age is None else f", {_ago(float(age))}"
+    return f"entry {status['head']:,}{when}, {str(status['head_hash'])[:16]}"
+
+
+def _ago(seconds: float) -> str:
+    for length, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            return f"{count(int(seconds // length), unit)} ago"
+    return f"{count(int(seconds), 'second')} ago"
+
+
+def _cache(status: Message) -> str:
+    asked = status["cache_hits"] + status["cache_misses"]
+    rate = f", {100 * status['cache_hits'] // asked} % of {asked:,} reads hit" if asked else ""
+    return f"{size(status['cache_bytes'])} of {size(status['cache_limit'])}{rate}"
+
+
+def _transferred(status: Message) -> str:
+    requests = sum(status["requests"].values())
+    return (
+        f"{size(status['bytes_fetched'])} fetched, {size(status['bytes_sent'])} sent, "
+        f"{count(requests, 'request')}"
+    )

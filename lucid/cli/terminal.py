@@ -1,0 +1,123 @@
+"""What people and programs read: JSON, sizes, tables, and bars for what takes longer than a second.
+
+Results go to stdout, all else to stderr. rich is imported only when something is drawn with it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lucid.types import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["Bar", "count", "examples", "rows", "show_json", "size"]
+
+BAR_AFTER_S = 1.0
+"""What is quicker needs no bar."""
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help, line by line; click fills paragraphs otherwise."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def show_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def size(count_bytes: float) -> str:
+    """`1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count_bytes < 1024 or unit == "TiB":
+            break
+        count_bytes /= 1024
+    return f"{count_bytes:.0f} {unit}" if unit == "B" else f"{count_bytes:.1f} {unit}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 change`, `2 changes`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def rows(title: str, pairs: Iterable[tuple[str, str, str]]) -> None:
+    """A table of (name, value, style) under a title; plain where stdout is no terminal."""
+    if not sys.stdout.isatty():
+        click.echo(title)
+        for name, value, _ in pairs:
+            click.echo(f"  {name:<17} {value}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(Text(title, style="bold"))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value, style in pairs:
+        table.add_row("  " + name, Text(value, style=style))
+    console.print(table)
+
+
+class Bar:
+    """A progress bar on stderr: only on a terminal, and only after a second. A context manager."""
+
+    def __init__(self, what: str, clock: Clock | None = None) -> None:
+        self._what = what
+        self._clock = clock or SystemClock()
+        self._began = self._clock.monotonic()
+        self._drawn: Progress | None = None
+        self._task: TaskID | None = None
+        self._total = 0.0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._drawn is not None:
+            self._drawn.stop()
+
+    def left(self, remaining: float, text: str) -> None:
+        """`remaining` of something countable is left; what has been done is what came down."""
+        self._total = max(self._total, remaining)
+        self.show(self._total - remaining, self._total, text)
+
+    def show(self, done: float, total: float, text: str) -> None:
+        """`done` of `total`; `text` says it in words."""
+        if not sys.stderr.isatty() or self._clock.monotonic() - self._began < BAR_AFTER_S:
+            return
+        if self._drawn is None:
+            self._draw()
+        assert self._drawn is not None and self._task is not None
+        self._drawn.update(self._task, completed=done, total=total or None, text=text)
+
+    def _draw(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        columns: tuple[Any, ...] = (
+            TextColumn(self._what),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}"),
+        )
+        # Without its refreshing thread: whoever calls `show` draws.
+        self._drawn = Progress(
+            *columns, console=Console(stderr=True), auto_refresh=False, transient=True
+        )
+        self._task = self._drawn.add_task(self._what, text="", total=None)
+        self._drawn.start()

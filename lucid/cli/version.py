@@ -1,0 +1,22 @@
+"""`lucid version`."""
+
+from __future__ import annotations
+
+import platform
+
+import click
+
+import lucid
+from lucid.cli.terminal import show_json
+
+__all__ = ["command"]
+
+
+@click.command("version")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(as_json: bool) -> None:
+    """Show the version."""
+    if as_json:
+        show_json({"lucid": lucid.__version__, "python": platform.python_version()})
+    else:
+        click.echo(f"lucid {lucid.__version__}")
