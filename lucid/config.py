@@ -1,4 +1,5 @@
-"""Every setting of an open filespace, with its trade-off. Frozen: a running filespace never changes them."""
+"""Every setting of an open filespace, with its trade-off. Frozen: a running filespace never
+changes them."""
 
 from __future__ import annotations
 
@@ -23,13 +24,15 @@ class Config:
     """How one device opens a filespace."""
 
     state_dir: Path | None = None
-    """Where journal, staging, cache and replica live. None: a directory of the user's own, by filespace id."""
+    """Where journal, staging, cache and replica live. None: a directory of the user's own, by
+    filespace id."""
 
     read_only: bool = False
     """Take no session and write nothing to the store."""
 
     durability: str = "local"
-    """"local": fsync waits for the local disk. "store": fsync, and close after a write, wait for the store."""
+    """"local": fsync waits for the local disk. "store": fsync, and close after a write, wait for
+    the store."""
 
     cache_bytes: int = 20 * GiB
     """Upper limit of cached segments on the local disk (allocated bytes)."""
@@ -38,10 +41,12 @@ class Config:
     """The cache leaves at least this much free on its disk."""
 
     staging_bytes: int = 32 * GiB
-    """What may wait for the store on the local disk before writers wait, or get ENOSPC when cut off."""
+    """What may wait for the store on the local disk before writers wait, or get ENOSPC when cut
+    off."""
 
     memory_bytes: int = 128 * MiB
-    """Budget of buffers for writing, fetching and reading ahead. The process stays under 300 MiB."""
+    """Budget of buffers for writing, fetching and reading ahead. The process stays under 300 MiB.
+    """
 
     pool_bytes: int = 16 * MiB
     """Opened blocks kept for reads that are not aligned to blocks. Part of the memory budget."""

@@ -1,8 +1,8 @@
 """The local cache: segments of the store at their own offsets, in sparse files.
 
 What is where is the engine's CacheMap; this owns the files. A cache file is never trusted: every
-block in it opens with its tag or is a miss. A broken cache disk is bypassed for a while, never a failure.
-Any thread may call; the lock is held over no I/O.
+block in it opens with its tag or is a miss. A broken cache disk is bypassed for a while, never a
+failure. Any thread may call; the lock is held over no I/O.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """A draft: all that is unpublished of one file's content.
 
-A draft lies over a base version: bytes below `keep` come from the base, runs sealed since lie over them, then
-patches that the journal holds, then dirty blocks in memory. A *private* draft is a file that the log does not
-know yet. This module is the bookkeeping, without I/O; `drafting` does the work.
+A draft lies over a base version: bytes below `keep` come from the base, runs sealed since lie over
+them, then patches that the journal holds, then dirty blocks in memory. A *private* draft is a file
+that the log does not know yet. This module is the bookkeeping, without I/O; `drafting` does the
+work.
 
-Every field is guarded by `lock`. Lock order: the order of ops, then a draft, then segments and journal.
+Every field is guarded by `lock`. Lock order: the order of ops, then a draft, then segments and
+journal.
 """
 
 from __future__ import annotations

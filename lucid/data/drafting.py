@@ -1,7 +1,8 @@
 """Writing into drafts, reading from them, making them durable, and building what will be published.
 
-Called from the mount's threads and the publisher; every method takes the draft's lock itself unless it
-says REQUIRES. Nothing here waits for the store, except `fetch_missing`, which holds no lock.
+Called from the mount's threads and the publisher; every method takes the draft's lock itself
+unless it says REQUIRES. Nothing here waits for the store, except `fetch_missing`, which holds no
+lock.
 """
 
 from __future__ import annotations

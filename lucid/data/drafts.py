@@ -1,7 +1,7 @@
 """The table of drafts, and the private names: files that exist here and that the log does not know.
 
-`lock` guards the dictionaries only. Names change under the order lock, so a private name and a name of
-the replica are never made twice.
+`lock` guards the dictionaries only. Names change under the order lock, so a private name and a
+name of the replica are never made twice.
 """
 
 from __future__ import annotations

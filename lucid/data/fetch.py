@@ -1,11 +1,12 @@
 """Getting bytes of segments from the store into the cache, each at most once at a time.
 
-Threads: `fetch_workers` threads named lucid-fetch-N, started here. A read that misses calls `demand` and waits
-(bounded) until its units are there; read-ahead calls `ahead` and never waits. Demand goes first, and read-ahead
-never takes more than half of the workers.
+Threads: `fetch_workers` threads named lucid-fetch-N, started here. A read that misses calls
+`demand` and waits (bounded) until its units are there; read-ahead calls `ahead` and never waits.
+Demand goes first, and read-ahead never takes more than half of the workers.
 
-A flight is one ranged GET. Whole units become present, and waiters go on, while the rest of
-the body still arrives. The lock guards the queues and the table of units under way; it is never held over I/O.
+A flight is one ranged GET. Whole units become present, and waiters go on, while the rest of the
+body still arrives. The lock guards the queues and the table of units under way; it is never held
+over I/O.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ __all__ = ["Fetcher", "Source"]
 
 UNIT = 64 * 1024
 GET_MAX = 4 * 1024 * 1024
-"""Largest GET: large enough that a round trip of 20 ms is small beside it, small enough for four at once in memory."""
+"""Largest GET: large enough that a round trip of 20 ms is small beside it, small enough for four
+at once in memory."""
 FILL_STEP = 256 * 1024
 """Bytes that are written to the cache at once, while nobody waits for less."""
 AHEAD_MAX = 64

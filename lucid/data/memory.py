@@ -1,7 +1,7 @@
 """The memory budget: buffers are taken from shares of one total, so that no user starves another.
 
-Uploads and demand reads own shares that writers and read-ahead can never take: what drains memory must
-always find some. Any thread may call; every wait is bounded.
+Uploads and demand reads own shares that writers and read-ahead can never take: what drains memory
+must always find some. Any thread may call; every wait is bounded.
 """
 
 from __future__ import annotations

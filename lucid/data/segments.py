@@ -1,11 +1,12 @@
 """Segments while they are in staging: written, finished, uploaded, committed, then cached.
 
-`SegmentWriter` fills one segment; `StagedSegments` owns all of them, says who still names each, and
-hands finished ones to the uploader. Small files share a *pack*, in the order in which they are sealed;
-a file that has grown past PACK_SHARE gets segments of its own, so that its blocks lie in order.
+`SegmentWriter` fills one segment; `StagedSegments` owns all of them, says who still names each,
+and hands finished ones to the uploader. Small files share a *pack*, in the order in which they are
+sealed; a file that has grown past PACK_SHARE gets segments of its own, so that its blocks lie in
+order.
 
-Locks, in this order: a writer's own lock (held over seal and pwrite, never over the store), then the
-registry's (held over dictionaries only).
+Locks, in this order: a writer's own lock (held over seal and pwrite, never over the store), then
+the registry's (held over dictionaries only).
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class SegmentWriter:
         self.stored = 0
 
     def room(self) -> int:
-        """Bytes of plaintext that still fit, as full blocks; 0 when the segment should be finished."""
+        """Bytes of plaintext that still fit, as full blocks; 0 when the segment should be
+        finished."""
         if self.finished:
             return 0
         left = SEGMENT_PLAIN_MAX - self.plain

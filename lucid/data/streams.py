@@ -4,10 +4,10 @@ One `Streams` belongs to one open handle. Each read is told to it; it answers wi
 should be on its way. Sequential readers are followed, two and more at once; random readers get
 nothing. The owner locks.
 
-Policy: a read that begins at offset 0 opens a stream with a window of 1 MiB; a second read that goes on
-where an earlier one ended opens one with a window of one block. The window doubles when the reader
-has used up half of what was asked for ahead, up to a limit; memory pressure halves it. Requests of the kernel
-come out of order and a little back, and short skips forward keep a stream.
+Policy: a read that begins at offset 0 opens a stream with a window of 1 MiB; a second read that
+goes on where an earlier one ended opens one with a window of one block. The window doubles when
+the reader has used up half of what was asked for ahead, up to a limit; memory pressure halves it.
+Requests of the kernel come out of order and a little back, and short skips forward keep a stream.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Want(NamedTuple):
 
 
 class Stream:
-    """One sequential reader. `position` is the end of its furthest read, `asked` how far was fetched."""
+    """One sequential reader. `position` is the end of its furthest read, `asked` how far was
+    fetched."""
 
     __slots__ = ("asked", "position", "used", "window")
 

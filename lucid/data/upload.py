@@ -1,8 +1,8 @@
 """Sending finished segments to the store.
 
-Threads lucid-upload-N, started here. Uploads are tried for ever, with growing pauses, until the store has the
-segment or the filespace closes; what is left then is found again at the next open. The queue is bounded by
-the staging area, since each row in it is a file there.
+Threads lucid-upload-N, started here. Uploads are tried for ever, with growing pauses, until the
+store has the segment or the filespace closes; what is left then is found again at the next open.
+The queue is bounded by the staging area, since each row in it is a file there.
 """
 
 from __future__ import annotations

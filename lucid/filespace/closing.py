@@ -24,7 +24,8 @@ def close_filespace(
     timeout: float | None,
     report: Callable[[Progress], None] | None,
 ) -> Progress:
-    """Make everything durable here; with `wait` also bring it into the store. Returns what remains."""
+    """Make everything durable here; with `wait` also bring it into the store. Returns what
+    remains."""
     parts = opened.parts
     try:
         if not parts.read_only:

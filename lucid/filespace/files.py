@@ -1,7 +1,7 @@
 """Open files: reading, writing, durability, and when a change is published.
 
-FLUSH comes at every close(2), also before the first byte of `cmd > f`; it only makes durable. RELEASE of the
-last handle that wrote publishes.
+FLUSH comes at every close(2), also before the first byte of `cmd > f`; it only makes durable.
+RELEASE of the last handle that wrote publishes.
 """
 
 from __future__ import annotations
@@ -228,7 +228,8 @@ class Files:
         memory = parts.memory.writing
         if memory.taken > memory.total * SPILL_ABOVE:
             self._spill(handle.ino)
-        # Room is taken before the lock: who waits for memory must not keep others from their drafts.
+        # Room is taken before the lock: who waits for memory must not keep others from their
+        # drafts.
         with (
             memory.held(min(len(data), memory.total), parts.config.write_wait_s),
             self.writing(handle) as draft,

@@ -19,7 +19,7 @@ from lucid.store.base import ObjectStore
 from lucid.store.stack import StoreOptions, open_store
 from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
 
-__all__ = ["BLOCK_SIZE", "Filespace", "connect", "init"]
+__all__ = ["BLOCK_SIZE", "Filespace", "change_passphrase", "connect", "init"]
 
 BLOCK_SIZE = 128 * 1024
 
@@ -94,6 +94,18 @@ def connect(
     except BaseException:
         opened.closing.close()
         raise
+
+
+def change_passphrase(url: str, *, old: str, new: str, entropy: Entropy = SystemEntropy) -> None:
+    """Open with `old` (passphrase or recovery code), and with `new` from now on.
+
+    The recovery code stays as it is. Raises WrongPassphrase, FilespaceMissing, UsageError.
+    """
+    store = open_store(url, entropy=entropy)
+    try:
+        founding.change_passphrase(store, old, new, entropy=entropy)
+    finally:
+        store.close()
 
 
 class Filespace(PathApi):

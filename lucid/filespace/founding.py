@@ -1,4 +1,5 @@
-"""Making a filespace, unlocking it, changing its passphrase: what is done without opening its tree."""
+"""Making a filespace, unlocking it, changing its passphrase: what is done without opening its
+tree."""
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ from lucid.crypto import founding
 from lucid.crypto.keyring import unwrap_generation
 from lucid.crypto.passphrase import DEFAULT_STRETCH, Stretch
 from lucid.crypto.record import change_passphrase as change_of_passphrase
-from lucid.crypto.record import change_recovery_code
 from lucid.errors import (
     BucketMissing,
     FilespaceExists,
@@ -28,6 +28,7 @@ from lucid.format.names import (
     member_prefix,
     parse_member_key,
 )
+from lucid.format.ops import GenesisRoot
 from lucid.store.base import ObjectStore
 from lucid.store.probe import probe
 from lucid.types import Clock, Entropy
@@ -78,7 +79,7 @@ def create(
     warnings = probe(store, entropy)
     plan = founding.Plan(
         name.encode(), member_label.encode(), passphrase, suite, block_size, stretch,
-        founding.GenesisRoot(0o040755, os.getuid(), os.getgid()),
+        GenesisRoot(0o040755, os.getuid(), os.getgid()),
     )  # fmt: skip
     made = founding.found(plan, entropy, clock.time_ns())
     try:
@@ -155,28 +156,20 @@ def read_generation(store: ObjectStore, unlocked: founding.Unlocked, generation:
 
 def change_passphrase(
     store: ObjectStore,
-    secret: str,
+    old: str,
     new: str,
     *,
     entropy: Entropy,
-    recovery: bool = False,
     stretch: Stretch = DEFAULT_STRETCH,
-) -> str:
-    """Write a new member record with a new passphrase, or with `recovery` a new recovery code.
+) -> None:
+    """Write the member's next record, with a new passphrase; the recovery code stays.
 
-    Returns the new recovery code, or "" when it stays. `secret` is the passphrase or recovery code
-    that opens now.
+    `old` is the passphrase or the recovery code. Raises WrongPassphrase, UsageError.
     """
-    if not recovery and not new:
-        raise UsageError("A filespace needs a passphrase.")
-    unlocked = unlock(store, secret)
+    unlocked = unlock(store, old)
     try:
-        if recovery:
-            record = change_recovery_code(unlocked, entropy, stretch)
-        else:
-            record = change_of_passphrase(unlocked, new, entropy, stretch)
+        record = change_of_passphrase(unlocked, new, entropy, stretch)
         store.put_if_absent(record.key, record.data)
-        return record.recovery_code
     finally:
         unlocked.keys.close()
 

@@ -1,6 +1,7 @@
 """Names: looking up, listing, making, removing, renaming, linking.
 
-What changes holds the order lock from its check to its op, so that two threads never see the same name free.
+What changes holds the order lock from its check to its op, so that two threads never see the same
+name free.
 """
 
 from __future__ import annotations

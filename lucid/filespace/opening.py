@@ -1,7 +1,8 @@
 """Composing an open filespace: the one place where rooms meet.
 
-`open_filespace` unlocks, takes the state directory, reads the journal, builds every room from the bottom up, brings
-back what was pending, and starts the threads. Whatever fails, all that was begun is closed again.
+`open_filespace` unlocks, takes the state directory, reads the journal, builds every room from the
+bottom up, brings back what was pending, and starts the threads. Whatever fails, all that was begun
+is closed again.
 """
 
 from __future__ import annotations

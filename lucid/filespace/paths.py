@@ -1,7 +1,8 @@
 """The filespace by paths, for programs: what `os` and `open` offer, without a mount.
 
-Paths are str or bytes, from the root, with or without a leading slash; `.` and `..` work, symbolic links are
-followed where os would follow them. Errors are LucidError and the builtin ones too (FileNotFoundError ...).
+Paths are str or bytes, from the root, with or without a leading slash; `.` and `..` work, symbolic
+links are followed where os would follow them. Errors are LucidError and the builtin ones too
+(FileNotFoundError ...).
 """
 
 from __future__ import annotations
@@ -59,14 +60,14 @@ class FilespaceFile(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {
-            os.SEEK_SET: lambda: 0,
-            os.SEEK_CUR: lambda: self._offset,
-            os.SEEK_END: lambda: self._surface.attributes(self._handle.ino).size,
-        }.get(whence)
-        if base is None:
+        if whence == os.SEEK_SET:
+            target = offset
+        elif whence == os.SEEK_CUR:
+            target = self._offset + offset
+        elif whence == os.SEEK_END:
+            target = self._surface.attributes(self._handle.ino).size + offset
+        else:
             raise UsageError("whence is 0, 1 or 2.")
-        target = base() + offset
         if target < 0:
             raise UsageError("A position cannot be negative.")
         self._offset = target

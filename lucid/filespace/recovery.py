@@ -1,9 +1,10 @@
 """What the journal holds when a filespace is opened: read, sorted out, and taken up again.
 
-First `read` makes a plain picture of the journal (pure, no other room is asked). Then `Recovery` brings back what is
-pending: finished staged segments go to the uploader; live blocks of unfinished ones are opened and sealed
-again into new segments, because a segment is continued only by the process that began it; pending ops
-return to the order; files that had a FLUSH become drafts and are published.
+First `read` makes a plain picture of the journal (pure, no other room is asked). Then `Recovery`
+brings back what is pending: finished staged segments go to the uploader; live blocks of unfinished
+ones are opened and sealed again into new segments, because a segment is continued only by the
+process that began it; pending ops return to the order; files that had a FLUSH become drafts and
+are published.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def status_of(opened: Opened) -> Status:
         pending_ops=parts.order.pending,
         staged_bytes=staged_bytes,
         staged_files=staged_files,
-        failed=tuple([*opened.problems, *failed]),
+        failed=(*opened.problems, *failed),
         inodes=totals.inodes,
         data_bytes=totals.data_bytes,
         cache_bytes=parts.cache.used_bytes,

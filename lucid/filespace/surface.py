@@ -1,7 +1,7 @@
 """What a Filespace offers to a mount and to the command line: the values and the protocol.
 
-The mount is written against this protocol only. Every method is safe from many threads, blocks at most
-for a bounded time, and raises LucidError with the errno to answer.
+The mount is written against this protocol only. Every method is safe from many threads, blocks at
+most for a bounded time, and raises LucidError with the errno to answer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Who still needs which record of the journal.
 
-The journal moves records when it empties a file; whoever keeps one holds a `Live`, whose position the
-book renews. `append` and `release` pass through here so that emptying finds the rest still.
-Any thread may call; the lock is held over an append (a write into the page cache), and over emptying.
+The journal moves records when it empties a file; whoever keeps one holds a `Live`, whose position
+the book renews. `append` and `release` pass through here so that emptying finds the rest still.
+Any thread may call; the lock is held over an append (a write into the page cache), and over
+emptying.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The thread lucid-sync: follows the log, folds what others wrote, and commits own ops.
 
-It is the only thread that moves the head. One entry carries all that is ready; while it is under way the
-next batch grows. Correctness hangs on nothing here but two rules: the hash of an entry is in the journal, durable,
-before the entry is put; and after a doubtful answer the same bytes are put again until the store says whose they are.
+It is the only thread that moves the head. One entry carries all that is ready; while it is under
+way the next batch grows. Correctness hangs on nothing here but two rules: the hash of an entry is
+in the journal, durable, before the entry is put; and after a doubtful answer the same bytes are
+put again until the store says whose they are.
 """
 
 from __future__ import annotations

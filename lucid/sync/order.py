@@ -1,11 +1,12 @@
 """The order of own ops: from the moment a caller's change is accepted until an entry holds it.
 
-`lock` is the order lock, the outermost of the filespace: whoever changes names, attributes or published
-content holds it while the change is checked, journaled and applied, so that journal, replica and log agree on one
-order. It is never held over the store or over a wait.
+`lock` is the order lock, the outermost of the filespace: whoever changes names, attributes or
+published content holds it while the change is checked, journaled and applied, so that journal,
+replica and log agree on one order. It is never held over the store or over a wait.
 
-A *hold* keeps back ops that were accepted after it began, for at most its time: a file was flushed and its
-RELEASE, which publishes it, must come first (DESIGN: publish), or a publish waits for blocks of its base.
+A *hold* keeps back ops that were accepted after it began, for at most its time: a file was flushed
+and its RELEASE, which publishes it, must come first (DESIGN: publish), or a publish waits for
+blocks of its base.
 """
 
 from __future__ import annotations
@@ -229,7 +230,8 @@ class Order:
             return {placed.op.op_id: placed.position for placed in self._queue}  # type: ignore[union-attr]
 
     def touches(self, ino: int) -> bool:
-        """Whether a pending op is about this inode (for user.lucid.state; looks at a bounded number)."""
+        """Whether a pending op is about this inode (for user.lucid.state; looks at a bounded
+        number)."""
         with self.lock:
             for index, placed in enumerate(reversed(self._queue)):
                 if index > 10_000:

@@ -1,9 +1,9 @@
 """Publishing drafts: their content becomes an op in the order.
 
-Mostly that happens at once, on the thread that releases a file. Only a draft whose blocks must be built from
-a base that is not here waits for the thread lucid-publish, started here; what was accepted after it is held
-back until it is placed. A draft that cannot be built by a fault of its own is set aside: its writers get EIO,
-its bytes are kept, the order goes on.
+Mostly that happens at once, on the thread that releases a file. Only a draft whose blocks must be
+built from a base that is not here waits for the thread lucid-publish, started here; what was
+accepted after it is held back until it is placed. A draft that cannot be built by a fault of its
+own is set aside: its writers get EIO, its bytes are kept, the order goes on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The housekeeping thread lucid-tick: what must be done now and then, and by nobody who is waited for."""
+"""The housekeeping thread lucid-tick: what must be done now and then, and by nobody who is waited
+for."""
 
 from __future__ import annotations
 
