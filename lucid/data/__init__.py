@@ -1,1 +1,1 @@
-"""File contents: cache, fetching, reading ahead, drafts of unpublished writes, segments, uploads."""
+"""File contents: cache, fetching, reading ahead, drafts of what is written, segments, uploads."""

@@ -51,7 +51,7 @@ class Drafting:
     # -- writing
 
     def write(self, draft: Draft, offset: int, data: bytes | memoryview, append: bool) -> int:
-        """Lay `data` at `offset`, or at the end. REQUIRES: lock held, memory taken by the caller."""
+        """Lay `data` at `offset`, or at the end. REQUIRES: lock held, memory taken."""
         if append:
             offset = draft.size
         end = offset + len(data)
@@ -209,7 +209,8 @@ class Drafting:
             if source is None or self._is_covered(laid, span.start - offset, span.end - offset):
                 continue
             part = self._reader.read(source, span.start, span.end - span.start)
-            out[span.start - offset : span.start - offset + len(part)] = part
+            with memoryview(part) as view:
+                out[span.start - offset : span.start - offset + len(view)] = view
         for place, start, stop, data in laid:
             out[place : place + stop - start] = data
         return out
@@ -241,7 +242,7 @@ class Drafting:
             self._save_image(draft, patches, released)
 
     def _seal_whole(self, draft: Draft) -> list[tuple[int, int, int]]:
-        """Seal dirty blocks that are whole; the unsaved (block, start, end) ranges of the others."""
+        """Seal dirty blocks that are whole; unsaved (block, start, end) ranges of the others."""
         patches: list[tuple[int, int, int]] = []
         ready: list[tuple[int, memoryview]] = []
         for block in sorted(draft.dirty):

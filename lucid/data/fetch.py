@@ -124,7 +124,7 @@ class Fetcher:
     def _begin(
         self, ranges: Iterable[tuple[int, int, int]], demand: bool
     ) -> list[tuple[_Flight, int]]:
-        """Flights that bring the absent units of `ranges`, each with the end that is wanted of it."""
+        """Flights that bring the absent units of `ranges`, each with the end that is wanted."""
         wanted: list[tuple[_Flight, int]] = []
         for slot, offset, length in ranges:
             for start, size in self._map.missing(slot, offset, length):

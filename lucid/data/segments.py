@@ -15,20 +15,14 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
+from lucid.crypto.footer import seal_footer
 from lucid.engine.bulk import BATCH_BLOCKS_MAX, is_zero, seal_blocks
 from lucid.engine.cachemap import CacheMap
-from lucid.engine.sodium import AdContext, digest32, seal
+from lucid.engine.sodium import AdContext
 from lucid.errors import InternalError
 from lucid.format.change import DATA, HOLE, Change, SegmentRow
 from lucid.format.runs import Geometry
-from lucid.format.segment import (
-    FOOTER_ORDINAL,
-    FooterRow,
-    Trailer,
-    encode_footer,
-    encode_trailer,
-    footer_room,
-)
+from lucid.format.segment import FooterRow, footer_room
 from lucid.local.staging import StagedFile, StagingArea
 from lucid.types import Entropy, SegmentId
 
@@ -49,14 +43,14 @@ class KeySource:
         self._data_key = data_key
         self._filespace = filespace
         self.suite = suite
-        self._contexts: dict[tuple[bytes, bytes], AdContext] = {}
+        self._contexts: dict[bytes, AdContext] = {}
 
-    def context(self, generation: bytes, label: bytes = b"DATA") -> AdContext:
-        key = (label, generation)
-        context = self._contexts.get(key)
+    def context(self, generation: bytes) -> AdContext:
+        """What the associated data of all blocks of a generation share."""
+        context = self._contexts.get(generation)
         if context is None:
-            context = AdContext(self.suite, label, self._filespace, generation)
-            self._contexts[key] = context
+            context = AdContext(self.suite, b"DATA", self._filespace, generation)
+            self._contexts[generation] = context
         return context
 
     def key(self, segment: bytes, generation: bytes) -> bytes:
@@ -92,7 +86,6 @@ class SegmentWriter:
         self._file = file
         self._key = keys.key(segment, generation)
         self._context = keys.context(generation)
-        self._footer_context = keys.context(generation, b"FOOT")
         self._cachemap = cachemap
         self._geometry = geometry
         self._rows: list[FooterRow] = []
@@ -136,13 +129,14 @@ class SegmentWriter:
 
     def finish(self, head: int) -> SegmentRow:
         """Write footer and trailer; the segment is complete. REQUIRES: `lock` held."""
-        footer = seal(
-            self._footer_context, self.segment, self._key, FOOTER_ORDINAL, 0,
-            encode_footer(self._rows),
-        )  # fmt: skip
-        trailer = Trailer(self._footer_context.suite, self.generation, len(self._rows), len(footer))
-        tail = footer + encode_trailer(trailer)
-        footer_hash = digest32(tail)
+        tail, footer_hash = seal_footer(
+            self._key,
+            self._context.suite,
+            self._context.filespace_id,
+            self.generation,
+            self.segment,
+            self._rows,
+        )
         self._file.pwrite(tail, self.stored)
         stored = self.stored + len(tail)
         self._file.finish(stored)

@@ -1,7 +1,7 @@
 """`lucid fsck`: a read-only check of everything that is reachable in the store.
 
-It believes nothing local: it folds the log from entry 1 into a replica of its own, in a directory that is
-removed again, and compares what that says with what the store holds.
+It believes nothing local: it folds the log from entry 1 into a replica of its own, in a directory
+that is removed again, and compares what that says with what the store holds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lucid.crypto.footer import open_footer
+from lucid.crypto.footer import check_footer, open_footer
 from lucid.crypto.founding import Unlocked
 from lucid.crypto.keyring import KeyRing
 from lucid.engine.errors import CorruptBlock
-from lucid.engine.sodium import AdContext, digest16, digest32, open_, tag_bytes
+from lucid.engine.sodium import AdContext, digest16, open_, tag_bytes
 from lucid.errors import DataError, HistoryFork, ObjectMissing
 from lucid.filespace import founding
 from lucid.format.change import DATA, LOST, SegmentRow
@@ -221,11 +221,11 @@ class _Checker:
     def _read_one(self, row: SegmentRow) -> None:
         """Footer hash, footer, and every block of one segment."""
         data = self._store.get(segment_key(row.id))
-        if digest32(data[len(data) - row.footer_len :]) != row.footer_hash:
-            raise DataError("its footer is not the one that its author signed")
+        tail = data[len(data) - row.footer_len :]
+        check_footer(row, tail)
         superblock = self._unlocked.superblock
         key = self._ring.data_key(row.id, row.generation)
-        rows = open_footer(data[len(data) - row.footer_len :], row, self._ring)
+        rows = open_footer(self._ring, row.id, tail)
         context = AdContext(superblock.suite, b"DATA", superblock.filespace, row.generation)
         tag, offset = tag_bytes(superblock.suite), 0
         for ordinal, block in enumerate(rows):

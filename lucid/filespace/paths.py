@@ -25,7 +25,7 @@ Path = str | bytes
 
 
 class FilespaceFile(io.RawIOBase):
-    """An open file of a filespace. Wrap it with io.BufferedReader and so on, or let `open` do it."""
+    """An open file of a filespace. `PathApi.open` wraps it with a buffer."""
 
     def __init__(self, surface: Surface, handle: FileHandle, name: Path, flags: int) -> None:
         self._surface = surface
@@ -49,6 +49,13 @@ class FilespaceFile(io.RawIOBase):
             view[: len(data)] = data
             self._offset += len(data)
             return len(data)
+
+    def readall(self) -> bytes:
+        parts = []
+        while part := self._surface.read(self._handle, self._offset, 8 * CHUNK):
+            parts.append(part)
+            self._offset += len(part)
+        return b"".join(parts)
 
     def write(self, data: Any) -> int:
         with memoryview(data) as whole, whole.cast("B") as view:

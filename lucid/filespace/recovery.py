@@ -33,7 +33,7 @@ from lucid.format.journal import (
     SessionRecord,
     Settled,
 )
-from lucid.format.ops import Content, Create, changes_of, segments_of
+from lucid.format.ops import Content, Create, Stage, changes_of, segments_of
 from lucid.format.runs import RunMap, slice_run
 from lucid.local.book import Live
 from lucid.local.frames import Position
@@ -244,7 +244,8 @@ class Recovery:
         changes = changes_of(op)
         renewed = self._renewed(owner, changes)
         if renewed is not changes:
-            op = op._replace(changes=renewed)  # type: ignore[union-attr]
+            assert isinstance(op, (Create, Content, Stage))
+            op = op._replace(changes=renewed)
         segments = segments_of(op)
         fresh = OpRecord(position, tuple(parts.staged.rows(segments)), op)
         # Written anew, so that rows of segments that were finished since, or made now, are in it.

@@ -223,9 +223,7 @@ class Committer:
         self._replica.commit_entry(
             found.sequence, found.hash, body, settles=max(positions) if positions else None
         )
-        self.newest_entry_ns = max(
-            (op.time_ns for op in body.ops if hasattr(op, "time_ns")), default=0
-        )
+        self.newest_entry_ns = max(getattr(op, "time_ns", 0) for op in body.ops)
         if positions:
             self._settled(max(positions), body)
         self._notes.pop(found.sequence, None)

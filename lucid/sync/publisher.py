@@ -111,8 +111,9 @@ class Publisher:
         segments = draft.segments()
         if draft.private:
             op: Create | Content = Create(
-                draft.ino, draft.ctime_ns, draft.parent, draft.name, draft.mode, draft.uid, draft.gid,
-                draft.atime_ns, draft.mtime_ns, tuple(sorted(draft.xattrs.items())), draft.size, changes,
+                draft.ino, draft.ctime_ns, draft.parent, draft.name, draft.mode, draft.uid,
+                draft.gid, draft.atime_ns, draft.mtime_ns, tuple(sorted(draft.xattrs.items())),
+                draft.size, changes,
             )  # fmt: skip
         else:
             op = Content(
