@@ -7,6 +7,7 @@ time; only `abort` may come from another. No error text carries a target: it may
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -196,11 +197,11 @@ class Connection:
 
     def is_alive(self) -> bool:
         """Whether an idle connection still stands. Does not wait."""
+        if not _is_readable(self._sock):
+            return True
         try:
             # Past the TLS layer on purpose: a pending session ticket is no reason to close.
-            ahead = socket.socket.recv(self._sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
+            ahead = socket.socket.recv(self._sock, 1, socket.MSG_PEEK)
         except OSError:
             return False
         return self._is_tls and ahead == TLS_APPLICATION_DATA
@@ -316,6 +317,13 @@ def _connect(origin: Origin, timeouts: Timeouts) -> socket.socket:
     sock = socket.create_connection((origin.host, origin.port), timeouts.connect_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Whether a read would not wait. Not by MSG_DONTWAIT: with a time-out Python waits before."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _timeval(seconds: float) -> bytes:

@@ -58,7 +58,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class DirectoryStore(ObjectStore):
-    """Objects as files below `root`.
+    """Objects as files below `root`. Once the root was deleted, this store is gone for good.
 
     `_lock` guards the descriptor of the root, how many calls use it, and the known directories
     (those whose names this process has made durable).
@@ -121,20 +121,30 @@ class DirectoryStore(ObjectStore):
     def _put(self, root: int, key: str, views: Sequence[memoryview]) -> None:
         """Write, make durable, link, make the name durable. Raises ObjectExists if it is taken."""
         parent = key.rpartition("/")[0]
-        self._make_directory(root, INCOMING)
-        self._make_directory(root, parent)
-        temporary = f"{INCOMING}/{self._entropy(16).hex()}"
-        fd = os.open(temporary, _CREATE, 0o644, dir_fd=root)
         try:
+            self._make_directory(root, INCOMING)
+            self._make_directory(root, parent)
+            temporary = f"{INCOMING}/{self._entropy(16).hex()}"
             try:
-                _write(fd, views)
-                os.fsync(fd)
+                self._write_new(root, temporary, views)
+                self._link(root, temporary, key, parent)
             finally:
-                os.close(fd)
-            self._link(root, temporary, key, parent)
+                # Gone already if another process took it for a leftover.
+                _unlink(root, temporary)
+        except FileNotFoundError as error:
+            with self._lock:
+                self._known.clear()
+            raise StoreUnavailable(
+                f"{key} lost its place in {self._root} while it was written"
+            ) from error
+
+    def _write_new(self, root: int, path: str, views: Sequence[memoryview]) -> None:
+        fd = os.open(path, _CREATE, 0o644, dir_fd=root)
+        try:
+            _write(fd, views)
+            os.fsync(fd)
         finally:
-            # Gone already if another process took it for a leftover.
-            _unlink(root, temporary)
+            os.close(fd)
 
     def _link(self, root: int, temporary: str, key: str, parent: str) -> None:
         try:
@@ -144,10 +154,6 @@ class DirectoryStore(ObjectStore):
             # bytes and may call this a success, so it must not be less durable than one.
             _sync_directory(root, parent)
             raise ObjectExists(f"{key} is in the store already") from None
-        except FileNotFoundError as error:
-            with self._lock:
-                self._known.clear()
-            raise StoreUnavailable(f"{key} lost its place while it was written") from error
         _sync_directory(root, parent)
 
     def _make_directory(self, root: int, path: str) -> None:
@@ -230,7 +236,9 @@ class DirectoryStore(ObjectStore):
     def check(self) -> None:
         with _Use(self, "check"):
             pass
-        self.sweep()
+        with suppress(StoreDenied):
+            # Who may only read leaves the sweeping to others.
+            self.sweep()
 
     def sweep(self) -> None:
         """Unlink what killed writers left in `.incoming/` an hour ago or earlier."""
@@ -266,6 +274,9 @@ class DirectoryStore(ObjectStore):
                 raise Stopped("the store is closed")
             if self._fd < 0:
                 self._fd = os.open(self._root, _DIRECTORY)
+            if os.fstat(self._fd).st_nlink == 0:
+                # Deleted beneath us: it would still open, and look like a store without objects.
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             self._users += 1
             return self._fd
 
@@ -285,11 +296,11 @@ class DirectoryStore(ObjectStore):
         text = os.strerror(error.errno) if error.errno else str(error)
         if error.errno in _DENIED:
             return StoreDenied(f"{self._root} refuses: {text}; check its owner and mode")
-        if error.errno in (errno.ENOENT, errno.ENOTDIR) and self._gone():
+        if error.errno in (errno.ENOENT, errno.ENOTDIR) and self._is_gone():
             return BucketMissing(f"there is no directory {self._root}: make it, or mount its disk")
         return StoreUnavailable(f"{self._root} failed at {key}: {text}")
 
-    def _gone(self) -> bool:
+    def _is_gone(self) -> bool:
         try:
             found = os.fstat(self._fd) if self._fd >= 0 else self._root.stat()
             return found.st_nlink == 0
@@ -329,9 +340,6 @@ class _Open:
         try:
             self._fd = os.open(self._key, _READ, dir_fd=self._root)
         except (FileNotFoundError, NotADirectoryError):
-            # A directory that is gone altogether answers the same: say which of the two it is.
-            if os.fstat(self._root).st_nlink == 0:
-                raise
             raise ObjectMissing(f"{self._key} is not in the store") from None
         if stat.S_ISDIR(os.fstat(self._fd).st_mode):
             os.close(self._fd)

@@ -69,7 +69,7 @@ def classify(status: int, code: str, *, url: str, key: str, region: str = "") ->
     if status in (301, 307, 308) or code == "AuthorizationHeaderMalformed":
         where = f"region {region!r}" if region else "another region"
         return StoreUnfit(
-            f"the bucket of {url} is in {where}: set AWS_REGION, or ?region= in the URL"
+            f"the bucket of {url} is in {where}: set AWS_DEFAULT_REGION, or ?region= in the URL"
         )
     if status == 408 or status >= 500 or code in _TRANSIENT:
         return StoreUnavailable(f"{url} failed with status {status} {code}".rstrip())

@@ -49,6 +49,7 @@ def _object(item: ElementTree.Element) -> tuple[str, int, int]:
 
 
 def _to_ns(text: str) -> int:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return int(aware.timestamp() * 1000) * 1_000_000
+    """ns of `2026-11-22T10:15:00.250Z`, with any number of digits behind the dot."""
+    seconds, _, fraction = text.strip().removesuffix("Z").partition(".")
+    moment = datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    return int(moment.timestamp()) * 10**9 + int(fraction[:9].ljust(9, "0"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import struct
 import threading
 from dataclasses import dataclass, field
@@ -55,7 +56,10 @@ class ScriptedServer:
     (answered and closed before the body is read), "rubbish", "continue" (a 100 first).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls`, HTTPS; and after a CONNECT, as a proxy to itself."""
+        self._tls = tls
+        self.is_proxy = False
         self.objects: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self._steps: list[str] = []
@@ -98,19 +102,36 @@ class ScriptedServer:
             except OSError:
                 return
             with self._lock:
-                number = len(self._sockets)
+                number = len(self._threads) - 1
                 self._sockets.append(connection)
                 thread = threading.Thread(target=self._serve, args=(connection, number))
                 self._threads.append(thread)
             thread.start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        with connection, connection.makefile("rb") as reader:
-            try:
+        try:
+            if self.is_proxy and self._tls is not None:
+                self._open_tunnel(connection, number)
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                with self._lock:
+                    self._sockets.append(connection)
+            with connection.makefile("rb") as reader:
                 while self._one(connection, reader, number):
                     pass
-            except OSError:
-                return
+        except OSError:
+            return
+        finally:
+            connection.close()
+
+    def _open_tunnel(self, connection: socket.socket, number: int) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += connection.recv(1)
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {line.partition(": ")[0].lower(): line.partition(": ")[2] for line in lines[1:-2]}
+        self._note(lines[0].split(), headers, b"", number)
+        connection.sendall(b"HTTP/1.1 200 Established\r\n\r\n")
 
     def _one(self, connection: socket.socket, reader, number: int) -> bool:  # type: ignore[no-untyped-def]
         """Answer one request; false if the connection is to be closed."""
@@ -187,7 +208,7 @@ class ScriptedServer:
         return True
 
     def _do(self, request: Request, step: str) -> _Answer:
-        key = request.target.partition("?")[0].removeprefix(f"/{BUCKET}/")
+        key = request.target.partition("?")[0].partition(f"/{BUCKET}/")[2]
         with self._lock:
             if request.method == "PUT":
                 if key in self.objects:

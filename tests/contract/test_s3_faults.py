@@ -38,7 +38,7 @@ def s3(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3St
     """A bare store over the server that fails; its time-outs are short."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     location = S3Location.parse(f"s3://{BUCKET}?endpoint={server.endpoint}&addressing=path")
     store = S3Store(location, timeouts=Timeouts(connect_s=2.0, read_s=0.4))
     yield store
