@@ -300,14 +300,17 @@ def _flag(value: Any, what: str) -> bool:
 
 
 def _encode_begin(record: Begin) -> list[Any]:
-    return [_number(record.file, "A journal file"), _number(record.first_live, "A journal file")]
+    return list(_check_begin(record.file, record.first_live))
 
 
 def _decode_begin(fields: list[Any], mark: Mark) -> Begin:
-    file, first_live = (_number(field, "A journal file") for field in fields)
-    if first_live > file:
-        raise FormatError("A journal file begins after itself.")
-    return Begin(file, first_live, mark)
+    return Begin(*_check_begin(*fields), mark)
+
+
+def _check_begin(file: Any, first_live: Any) -> tuple[int, int]:
+    _number(file, "A journal file")
+    check_int(first_live, 0, file, "The first live journal file")
+    return file, first_live
 
 
 def _encode_session(record: SessionRecord) -> list[Any]:
