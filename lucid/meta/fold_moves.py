@@ -66,7 +66,10 @@ def fold_rename(state: State, op: Rename, author: Author) -> Effect:
         place = Place(replaced.parent, replaced.name, status, ())
     if place is None:
         return NOTHING
-    _move(state, op, source, place, replaced)
+    if replaced is not None:
+        remove_name(state, replaced, op.time_ns)
+    _move(state, op, row, source, place)
+    _touch_both(state, op, row, source.parent, place.parent, replaced)
     effect = effect_at(place, op.ino)
     inodes = effect.inodes if replaced is None else (*effect.inodes, replaced.ino)
     return effect._replace(inodes=inodes, names=((source.parent, source.name), *effect.names))
@@ -88,27 +91,26 @@ def _replaceable(state: State, op: Rename, row: InodeRow, author: Author) -> Den
     return seen
 
 
-def _move(
-    state: State, op: Rename, source: DentryRow, place: Place, replaced: DentryRow | None
-) -> None:
+def _move(state: State, op: Rename, row: InodeRow, source: DentryRow, place: Place) -> None:
     """The inode of `source` gets the name at `place` in its stead."""
-    if replaced is not None:
-        remove_name(state, replaced, op.time_ns)
-    row = state.inode(source.ino)
-    if row is None:
-        return
     state.remove_dentry(source.parent, source.name)
     state.put_dentry(DentryRow(place.parent, place.name, op.op_id, row.ino))
     state.put_inode(
         row._replace(ctime_ns=op.time_ns, last_parent=place.parent, last_name=place.name)
     )
+
+
+def _touch_both(
+    state: State, op: Rename, row: InodeRow, old: int, new: int, replaced: DentryRow | None
+) -> None:
+    """Time and count of the directory that lost the name, and of the one that got it."""
     moved = 1 if is_directory(row) else 0
     gone = moved if replaced is not None else 0
-    if source.parent == place.parent:
-        state.touch_directory(place.parent, op.time_ns, -gone)
+    if old == new:
+        state.touch_directory(new, op.time_ns, -gone)
     else:
-        state.touch_directory(source.parent, op.time_ns, -moved)
-        state.touch_directory(place.parent, op.time_ns, moved - gone)
+        state.touch_directory(old, op.time_ns, -moved)
+        state.touch_directory(new, op.time_ns, moved - gone)
 
 
 def _lies_in(state: State, ino: int, directory: int) -> bool:
