@@ -13,6 +13,7 @@ from lucid.config import Config, parse_size
 from lucid.errors import UsageError
 
 if TYPE_CHECKING:
+    from lucid.filespace.fsck import FsckReport
     from lucid.filespace.surface import Surface
 
 __all__ = ["CIPHERS", "block_size", "change_passphrase", "check", "create", "open_surface", "tidy"]
@@ -67,7 +68,9 @@ def change_passphrase(store: str, *, old: str, new: str) -> None:
         founding.change_passphrase(opened, old, new, entropy=SystemEntropy)
 
 
-def check(store: str, passphrase: str, *, read_data: bool, report: Callable[..., None]) -> Any:
+def check(
+    store: str, passphrase: str, *, read_data: bool, report: Callable[[str, int, int | None], None]
+) -> FsckReport:
     """Looks through a filespace and changes nothing."""
     from lucid.filespace.fsck import check
 

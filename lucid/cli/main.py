@@ -34,6 +34,11 @@ COMMANDS = {
 """Command -> its module in lucid.cli, which holds a click command `command`."""
 
 
+# Before numpy is loaded: its BLAS would start threads then. A daemon that forks must have none, and
+# they would take SIGTERM away from the thread that waits for it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 class Commands(click.Group):
     """Imports a command's module when it is run or its help is wanted, and not before."""
 

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as lucid.cli.main does, before numpy is loaded
+
 from lucid import errors
 from lucid.filespace.surface import Surface
 from lucid.mount.daemon import in_background

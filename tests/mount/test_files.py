@@ -242,7 +242,10 @@ def contents_of(trace: list[str]) -> list[str]:
 
 
 def shell(drive: Drive, command: str) -> None:
-    drive.surface.trace.clear()
+    trace = drive.surface.trace
+    opened = sum(trace.count(call) for call in ("create", "open", "open+trunc"))
+    eventually(lambda: trace.count("release") == opened)
+    trace.clear()
     subprocess.run(["sh", "-c", command], cwd=drive.point, check=True, timeout=30)
 
 
