@@ -27,6 +27,7 @@ from lucid.crypto.passphrase import (
 from lucid.crypto.recovery import looks_like_recovery_code
 from lucid.errors import CorruptObject, HistoryFork, WrongPassphrase
 from lucid.format import names
+from lucid.format.check import check_label
 from lucid.format.entry import NO_ENTRY, EntryBody
 from lucid.format.hashes import ZERO_HASH, hash_bytes
 from lucid.format.limits import BLOCK_SIZE_DEFAULT, ID_SIZE, KEY_SIZE, SEGMENT_PLAIN_MAX
@@ -108,6 +109,8 @@ def found(plan: Plan, entropy: Entropy, time_ns: int) -> Founding:
 
     Raises UsageError for an empty passphrase, FormatError for labels or sizes that cannot be.
     """
+    for label in (plan.name, plan.member_label):
+        check_label(label)
     filespace, generation, key = entropy(ID_SIZE), entropy(ID_SIZE), entropy(KEY_SIZE)
     keys = MemberKeys.create(entropy)
     superblock = Superblock(
