@@ -195,9 +195,13 @@ cdef int core_release(CacheCore *core, int64_t index, int *fd) noexcept nogil:
 
 
 cdef int core_peek(CacheCore *core, int32_t index, int64_t offset, int64_t length) noexcept nogil:
-    """Whether these stored bytes are known to be here; a slot never looked at counts as READY."""
+    """Whether a read of these stored bytes could begin; looks at the file at the first touch."""
     cdef Slot *slot
     cdef int status
+    cdef int error = 0
+    status = core_load(core, index, False, &error)
+    if status == BROKEN or status == UNKNOWN_SLOT:
+        return status
     pthread_mutex_lock(&core.mutex)
     slot = NULL if core.closed else live_slot(&core.table, index)
     status = UNKNOWN_SLOT if slot == NULL else readiness(slot, offset, length)
