@@ -20,7 +20,6 @@ from lucid.format.journal import (
     FRAME_HEAD_SIZE,
     Record,
     decode_file_header,
-    decode_frame_length,
     decode_record,
 )
 from lucid.local.disk import Disk, local_errors
@@ -66,10 +65,8 @@ class JournalFiles:
         """The same, not decoded."""
         with self._borrowed(position.file) as found, local_errors("read the journal"):
             frame = self._disk.pread(found.fd, position.length, position.offset)
-        if (
-            len(frame) != position.length
-            or decode_frame_length(frame) + FRAME_HEAD_SIZE != position.length
-        ):
+        head = (position.length - FRAME_HEAD_SIZE).to_bytes(FRAME_HEAD_SIZE, "little")
+        if len(frame) != position.length or not frame.startswith(head):
             raise CorruptObject("A record of the journal is not where it was written.")
         return found.key.open(position.ordinal, memoryview(frame)[FRAME_HEAD_SIZE:])
 
