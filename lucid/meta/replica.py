@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import msgpack
 import sqlcipher3
 
-from lucid.errors import DiskFull, HistoryFork, InternalError, StateDamaged, Stopped
+from lucid.errors import HistoryFork, InternalError, StateDamaged, Stopped
 from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.hashes import ZERO_HASH
 from lucid.format.ops import Genesis, Op, SegmentRow
 from lucid.format.runs import Geometry
 from lucid.meta import schema
 from lucid.meta.fold_effect import NOTHING, Author, Effect
-from lucid.meta.pending import PendingOps
+from lucid.meta.pending import PendingOps, op_id_of
 from lucid.meta.replica_base import Layers
 from lucid.meta.replica_dump import dump_rows
 from lucid.meta.replica_events import Changed
@@ -51,8 +51,11 @@ SLICE_S = 0.001
 """How long one slice folds; writing what it folded takes about as long again."""
 SLICE_OPS = 64
 COMMIT_S = 0.2
-COMMIT_WRITES = 1000
-"""A transaction ends after so long or so many rows. A crash loses it, which costs folding again."""
+"""A transaction ends after so long at the latest. A crash loses it, which costs folding again."""
+COMMIT_HOLD_S = 0.0015
+COMMIT_WRITES = (256, 4096)
+"""It also ends after so many rows that ending it takes about COMMIT_HOLD_S, found by trying: what
+it costs is sealing the pages it touched, and ten rows may lie in one page or in thirty."""
 HASHES_KEPT = 65_536
 """Hashes of the newest entries that are kept; of older ones every 4,096th."""
 
@@ -79,6 +82,7 @@ class Committed(NamedTuple):
     dropped: int
 
 
+_MET = "met "
 _START = Place(0, ZERO_HASH, 0, b"", EntryRef(0, ZERO_HASH), 0, 0, 0)
 
 
@@ -103,6 +107,7 @@ class Replica:
             self.rebuilt = f"it is damaged ({error})"
             self._load(geometry)
         self._commit_at = clock.monotonic() + COMMIT_S
+        self._commit_writes = 512
 
     def _load(self, geometry: Geometry) -> None:
         self._tables = Tables(self._connection)
@@ -112,6 +117,12 @@ class Replica:
         self._reads = Reads(self._tables, self._pending, self._state)
         self._own_session = 0
         self._met: set[int] = set()
+        self._met_rows: list[str] = []
+        for name, value in self._tables.query(
+            "SELECT name, value FROM place WHERE name >= ? AND name < ?", (_MET, _MET + "~")
+        ):
+            self._met.update(msgpack.unpackb(value))
+            self._met_rows.append(name)
         self._place = _START
         row = self._tables.place.get("place")
         if row is not None:
@@ -133,10 +144,11 @@ class Replica:
         to hold already has no further effect and is not pending.
         """
         with self._turn, self._writing():
-            if op_id_in(op, self._met):
+            if self._met and op_id_of(op) in self._met:
                 return NOTHING
             effect = self._layers.apply(position, op, author, tuple(segments))
             self._tables.flush_if_many()
+            self._commit_if_many()
             return effect
 
     def drop_pending(self, positions: Iterable[int]) -> None:
@@ -159,6 +171,10 @@ class Replica:
         """From here on ops of this session that come from the log unasked are remembered, so that
         the journal's copy of one is not applied again."""
         self._own_session = session
+
+    def journal_is_replayed(self) -> None:
+        """The journal's ops are all pending now: what was met in the log may be forgotten."""
+        self._met.clear()
 
     # The log
 
@@ -372,7 +388,7 @@ class Replica:
             idle = not (tables.unwritten or tables.in_transaction)
             if self._broken or self._closed or idle:
                 return False
-            few = tables.writes + tables.unwritten < COMMIT_WRITES
+            few = tables.writes + tables.unwritten < self._commit_writes
             if few and self._clock.monotonic() < self._commit_at:
                 return False
             with self._writing():
@@ -408,7 +424,9 @@ class Replica:
                 else:
                     self._tables.commit()
             finally:
-                self._connection.close()
+                self._tables.close()
+                if self._tables.damage:
+                    schema.remove_database(self._path)
 
     # Inside
 
@@ -455,15 +473,21 @@ class Replica:
             if layers.commit(ops[index], author, sequence << 14 | index):
                 settled += 1
             elif own:
-                self._met.add(ops[index].op_id)  # type: ignore[union-attr]
+                self._met.add(op_id_of(ops[index]))
             if index % 8 == 7 and clock() >= until:
                 last = index + 1
                 break
         layers.redo()
+        if own and last < len(ops):
+            # If this process dies now, the rest of the entry may be out of reach at the next start:
+            # the journal's copies of these ops must be known then without it.
+            ids = [op_id_of(op) for op in ops[start:last]]
+            row = PlaceRow(f"{_MET}{start:05d}", msgpack.packb(ids))
+            self._tables.place.put(row.name, row)
+            self._met_rows.append(row.name)
         self._put_place(self._place._replace(ops=last, next=digest))
         self._tables.flush()
-        if self._tables.writes >= COMMIT_WRITES:
-            self._commit()
+        self._commit_if_many()
         return last - start, settled
 
     def _drop_through(self, settles: int) -> int:
@@ -478,6 +502,9 @@ class Replica:
             self._state.put_session(
                 session._replace(last_sequence=sequence, last_hash=digest)
             )
+        for name in self._met_rows:
+            self._tables.place.put(name, None)
+        self._met_rows.clear()
         if isinstance(body.ops[0], Genesis):
             self._place = self._place._replace(membership=EntryRef(sequence, digest))
         self._advance(sequence, digest, None)
@@ -504,6 +531,18 @@ class Replica:
         row = PlaceRow("place", msgpack.packb(self._place))
         self._tables.place.put("place", row)
 
+    def _commit_if_many(self) -> None:
+        if self._tables.writes < self._commit_writes:
+            return
+        start = self._clock.monotonic()
+        self._commit()
+        took = self._clock.monotonic() - start
+        fewest, most = COMMIT_WRITES
+        if took > COMMIT_HOLD_S:
+            self._commit_writes = max(fewest, self._commit_writes // 2)
+        elif took < COMMIT_HOLD_S / 3:
+            self._commit_writes = min(most, self._commit_writes * 2)
+
     def _commit(self) -> None:
         self._tables.commit()
         self._commit_at = self._clock.monotonic() + COMMIT_S
@@ -511,13 +550,13 @@ class Replica:
     def _writing(self) -> _Writing:
         if self._closed:
             raise Stopped("The replica is closed.")
-        if self._broken:
-            raise StateDamaged(self._broken)
+        if self._broken or self._tables.damage:
+            raise StateDamaged(self._broken or self._tables.damage)
         return _Writing(self._break)
 
     def _break(self, reason: str) -> None:
         """Nothing more is written: the next start takes up the last whole transaction."""
-        self._broken = f"The replica cannot be written: {reason} Unmount and mount again."
+        self._broken = f"The replica cannot be written ({reason}). Unmount and mount again."
 
 
 class _Writing:
@@ -532,13 +571,5 @@ class _Writing:
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
         if error is None:
             return
-        self._broken(f"{error}.")
-        if isinstance(error, sqlcipher3.OperationalError) and "full" in str(error):
-            raise DiskFull("There is no room for the replica on the local disk.") from error
-        if isinstance(error, sqlcipher3.Error):
-            raise StateDamaged(f"The replica cannot be written: {error}.") from error
+        self._broken(str(error))
 
-
-def op_id_in(op: Op, ids: set[int]) -> bool:
-    """Whether this op's id is one of `ids`."""
-    return bool(ids) and getattr(op, "op_id", 0) in ids

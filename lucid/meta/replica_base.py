@@ -55,7 +55,7 @@ class Layers:
     def commit(self, op: Op, author: Author, stamp: int) -> bool:
         """Fold a committed op underneath the pending ones; True if it settled the first of them."""
         pending = self._pending
-        if len(pending):
+        if pending.applied or pending.waiting:
             position = pending.position_of(op_id_of(op)) if author.session else None
             if position is not None:
                 self.redo()
@@ -71,7 +71,7 @@ class Layers:
         finally:
             state.end()
         if effect is not NOTHING:
-            self.events.effect(effect)
+            self.events.add(effect)
         return False
 
     def drop(self, position: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lucid.meta.fold_effect import Effect
+from lucid.meta.fold_effect import Effect, Status
 
 __all__ = ["EVENTS_MAX", "Changed", "Events", "Rebased"]
 
@@ -49,24 +49,29 @@ class Events:
     def __bool__(self) -> bool:
         return bool(self._inodes or self._names or self._rebased or self._everything)
 
-    def effect(self, effect: Effect) -> None:
+    def add(self, effect: Effect) -> None:
         """Somebody else's op had this effect."""
-        self._inodes.update(effect.inodes)
-        self._names.update(effect.names)
-        for parent, _ in effect.names:
-            self._inodes.add(parent)
-        self._bound()
+        if self._everything:
+            return
+        inodes, names = self._inodes, self._names
+        inodes.update(effect.inodes)
+        for name in effect.names:
+            names.add(name)
+            inodes.add(name[0])
+        if len(inodes) > EVENTS_MAX or len(names) > EVENTS_MAX:
+            self._overflow()
 
     def inode(self, ino: int) -> None:
-        self._inodes.add(ino)
+        """The row of an inode is another one."""
+        self.add(Effect(Status.APPLIED, (ino,), (), 0))
 
     def name(self, parent: int, name: bytes) -> None:
-        self._names.add((parent, name))
-        self._inodes.add(parent)
+        """A name appeared, vanished or leads elsewhere."""
+        self.add(Effect(Status.APPLIED, (), ((parent, name),), 0))
 
     def rebased(self, rebased: Rebased) -> None:
+        """An own op was applied again. One result an op is kept: there are no more than ops."""
         self._rebased[rebased.op_id] = rebased
-        self._bound()
 
     def take(self) -> Changed:
         """All that was collected; it begins anew."""
@@ -76,11 +81,12 @@ class Events:
             tuple(self._rebased.values()),
             self._everything,
         )
-        self.__init__()  # type: ignore[misc]
+        self._inodes, self._names = set(), set()
+        self._rebased = {}
+        self._everything = False
         return changed
 
-    def _bound(self) -> None:
-        if len(self._inodes) > EVENTS_MAX or len(self._names) > EVENTS_MAX:
-            self._everything = True
-            self._inodes.clear()
-            self._names.clear()
+    def _overflow(self) -> None:
+        self._everything = True
+        self._inodes.clear()
+        self._names.clear()

@@ -12,6 +12,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+import sqlcipher3
+
+from lucid.errors import DiskFull, LucidError, StateDamaged, Stopped
 from lucid.format.ops import SegmentRow
 from lucid.meta import schema
 from lucid.meta.schema import TableSpec
@@ -42,7 +45,7 @@ class Table:
 
     __slots__ = ("_connection", "_owner", "dirty", "rows", "single", "spec")
 
-    def __init__(self, spec: TableSpec, connection: Any, owner: Tables) -> None:
+    def __init__(self, spec: TableSpec, connection: Sql, owner: Tables) -> None:
         self.spec = spec
         self.single = spec.keys == 1
         self.rows: dict[Any, Any] = {}
@@ -113,16 +116,22 @@ class IdTable(Table):
 
     __slots__ = ("_highest",)
 
-    def __init__(self, spec: TableSpec, connection: Any, owner: Tables) -> None:
+    def __init__(self, spec: TableSpec, connection: Sql, owner: Tables) -> None:
         super().__init__(spec, connection, owner)
         self._highest: dict[int, int] = {}
 
     def put(self, key: int, row: Any) -> None:
-        highest = self._highest
         session = key >> 32
-        if key > highest.get(session, 0) and (session in highest or self._find(session) < key):
-            highest[session] = key
-        super().put(key, row)
+        top = self._highest.get(session)
+        if top is None:
+            top = self._find(session)
+        if key > top:
+            self._highest[session] = key
+        # As Table.put does it; called for most rows that are written.
+        self.rows[key] = row
+        if key not in self.dirty:
+            self.dirty[key] = None
+            self._owner.unwritten += 1
 
     def _never_was(self, key: int) -> bool:
         session = key >> 32
@@ -149,7 +158,7 @@ class DentryTable(Table):
 
     __slots__ = ("_count", "_known")
 
-    def __init__(self, spec: TableSpec, connection: Any, owner: Tables) -> None:
+    def __init__(self, spec: TableSpec, connection: Sql, owner: Tables) -> None:
         super().__init__(spec, connection, owner)
         self._known: dict[int, set[int]] = {}
         self._count = 0
@@ -166,7 +175,10 @@ class DentryTable(Table):
             if self._count > NAMES_KNOWN:
                 self._known.clear()
                 self._count = 0
-        super().put(key, row)
+        self.rows[key] = row
+        if key not in self.dirty:
+            self.dirty[key] = None
+            self._owner.unwritten += 1
 
     def _never_was(self, key: tuple[int, bytes]) -> bool:
         known = self._known.get(key[0])
@@ -178,7 +190,7 @@ class StagedTable(Table):
 
     __slots__ = ("targets",)
 
-    def __init__(self, spec: TableSpec, connection: Any, owner: Tables) -> None:
+    def __init__(self, spec: TableSpec, connection: Sql, owner: Tables) -> None:
         super().__init__(spec, connection, owner)
         found = connection.execute("SELECT DISTINCT target FROM staged").fetchall()
         self.targets = {row[0] for row in found}
@@ -189,11 +201,51 @@ class StagedTable(Table):
         super().put(key, row)
 
 
+class Sql:
+    """The connection, with its errors told as ours. After `close` every call raises Stopped.
+
+    `damage` is a sentence once the database has shown itself to be no more whole.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._closed = False
+        self.damage = ""
+        self._execute = connection.execute
+        self._executemany = connection.executemany
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        try:
+            return self._execute(sql, values)
+        except sqlcipher3.Error as error:
+            raise self._told(error) from error
+
+    def executemany(self, sql: str, values: Sequence[Sequence[Any]]) -> None:
+        try:
+            self._executemany(sql, values)
+        except sqlcipher3.Error as error:
+            raise self._told(error) from error
+
+    def close(self) -> None:
+        self._closed = True
+        self._connection.close()
+
+    def _told(self, error: Exception) -> LucidError:
+        if self._closed:
+            return Stopped("The replica is closed.")
+        if isinstance(error, sqlcipher3.OperationalError):
+            if "full" in str(error):
+                return DiskFull("There is no room for the replica on the local disk.")
+            return StateDamaged(f"The replica cannot be used: {error}. Check the local disk.")
+        self.damage = f"The replica is damaged: {error}. Unmount and mount again to rebuild it."
+        return StateDamaged(self.damage)
+
+
 class Tables:
     """All tables, the segments, and the transaction. `writes` counts rows since the last commit."""
 
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
+    def __init__(self, raw: Any) -> None:
+        connection = self.connection = Sql(raw)
         self.unwritten = 0
         self.writes = 0
         self.in_transaction = False
@@ -227,6 +279,13 @@ class Tables:
             self.undo,
             self.place,
         ]
+
+    @property
+    def damage(self) -> str:
+        return self.connection.damage
+
+    def close(self) -> None:
+        self.connection.close()
 
     def __getitem__(self, number: int) -> Table:
         return self._all[number]

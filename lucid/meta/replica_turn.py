@@ -7,6 +7,7 @@ fair: those who wait would wait for the whole fold. `Turn.rest` lets them in.
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 __all__ = ["Turn"]
 
@@ -19,26 +20,22 @@ class Turn:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting = 0
+        self._waiting: deque[None] = deque()  # one for each: append and pop need no lock
         self._taken = threading.Event()
 
     def __enter__(self) -> None:
         if self._lock.acquire(False):
             return
-        self._waiting += 1
+        self._waiting.append(None)
         self._lock.acquire()
-        self._waiting -= 1
+        self._waiting.pop()
         self._taken.set()
 
     def __exit__(self, *_exception: object) -> None:
         self._lock.release()
 
     def rest(self) -> None:
-        """Let another thread in that waits. REQUIRES: the caller does not hold the lock.
-
-        Two threads may count `_waiting` at once and lose one; that costs a rest too many or too
-        few, never the lock.
-        """
-        if self._waiting > 0:
+        """Let another thread in that waits. REQUIRES: the caller does not hold the lock."""
+        if self._waiting:
             self._taken.clear()
             self._taken.wait(REST_S)

@@ -52,8 +52,8 @@ __all__ = [
     "remove_database",
 ]
 
-PAGE_SIZE = 8192
-"""Measured: 38,000 files made a second against 28,000 with 4 KiB pages, lookups no slower."""
+PAGE_SIZE = 4096
+"""Measured on 300,000 files: lookups that miss the cache take 16 us, with 8 KiB pages 21."""
 
 CACHE_KIB = 24_576
 """Opened pages kept by SQLite. Part of the process's budget of 300 MiB."""
