@@ -14,10 +14,11 @@ from lucid.format.change import SegmentRow
 from lucid.format.ops import Content, Create, Link, Mkdir, Mknod, Op, Symlink, Unlink
 from lucid.meta.fold import fold
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
-from lucid.meta.pending import PendingOps, Trace, op_id_of, pack_op, restore
+from lucid.meta.pending import PendingOps
 from lucid.meta.replica_events import Events, Rebased
 from lucid.meta.replica_state import COMMITTED, ReplicaState
 from lucid.meta.replica_tables import Tables
+from lucid.meta.replica_undo import Trace, op_id_of, pack_op, restore
 from lucid.meta.schema import DENTRY, INODE
 
 __all__ = ["PENDING_STAMP", "Layers"]

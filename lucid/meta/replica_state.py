@@ -21,8 +21,10 @@ import msgpack
 from lucid.errors import InternalError
 from lucid.format.change import Change, SegmentRow
 from lucid.format.runs import Geometry
-from lucid.meta.pending import (
-    PendingOps,
+from lucid.meta.pending import PendingOps
+from lucid.meta.replica_cache import MISSING
+from lucid.meta.replica_tables import Tables
+from lucid.meta.replica_undo import (
     Touch,
     Trace,
     add_touch,
@@ -30,7 +32,6 @@ from lucid.meta.pending import (
     dentry_key,
     names_signal,
 )
-from lucid.meta.replica_tables import MISSING, Tables
 from lucid.meta.schema import (
     DENTRY,
     EXTENT,

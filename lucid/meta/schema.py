@@ -245,7 +245,7 @@ def connect(path: Path, key: bytes) -> Any:
         # Processors have instructions for SHA-256, not for the default's SHA-512: half the time.
         connection.execute("PRAGMA cipher_hmac_algorithm = HMAC_SHA256")
         # The library prints what it refuses to stderr; we raise it, which is enough.
-        connection.execute("PRAGMA cipher_log = none")
+        connection.execute("PRAGMA cipher_log_level = NONE")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA temp_store = MEMORY")
