@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from lucid.errors import (
+    ObjectExists,
     ObjectMissing,
     SlowDown,
     Stopped,
@@ -16,7 +17,8 @@ from lucid.errors import (
     StoreUnavailable,
 )
 from lucid.store.faulty import Fault, FaultPlan, FaultyStore
-from lucid.store.memory import MemoryStore
+from lucid.store.memory import Bucket, MemoryStore
+from lucid.store.retry import RetryPolicy, RetryStore
 
 BODY = bytes(range(100))
 
@@ -158,3 +160,38 @@ def test_the_background_view_has_the_same_plan(faulty: FaultyStore) -> None:
     faulty.plan.script("get", [Fault.REFUSE])
     with pytest.raises(SlowDown):
         faulty.background().get("a")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_fails_every_entry_is_in_the_log_once(seed: int) -> None:
+    """Three writers append to one log by put_if_absent; what is acknowledged is there, once."""
+    bucket = Bucket()
+    rates = {Fault.REFUSE: 0.1, Fault.LOSE_ANSWER: 0.2, Fault.BUSY: 0.1, Fault.RESET: 0.1}
+    acknowledged: list[tuple[int, bytes]] = []
+
+    def write(name: int) -> None:
+        plan = FaultPlan(entropy=random.Random(seed * 10 + name).randbytes, rates=rates)
+        policy = RetryPolicy(attempts=40, deadline_s=60.0, wait=lambda _seconds: False)
+        store = RetryStore(FaultyStore(MemoryStore(bucket), plan), policy)
+        sequence = 1
+        for number in range(25):
+            body = b"writer %d entry %d" % (name, number)
+            while True:
+                try:
+                    store.put_if_absent(f"log/{sequence:016x}", body)
+                except ObjectExists:
+                    sequence += 1
+                    continue
+                acknowledged.append((sequence, body))
+                break
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    reader = MemoryStore(bucket)
+    log = [reader.get(info.key) for info in reader.list("log/")]
+    assert len(log) == len(set(log)) == 75
+    assert sorted(acknowledged) == [(at + 1, body) for at, body in enumerate(log)]
