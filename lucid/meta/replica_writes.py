@@ -68,6 +68,7 @@ class Committed(NamedTuple):
 
 
 _MET = "met "
+_OWN = "own session"
 _START = Place(0, ZERO_HASH, 0, b"", EntryRef(0, ZERO_HASH), 0, 0, 0)
 
 
@@ -104,7 +105,8 @@ class Writes:
         self._state = ReplicaState(self._tables, self._pending, geometry)
         self._layers = Layers(self._tables, self._pending, self._state)
         self._reads = Reads(self._tables, self._pending, self._state)
-        self._own_session = 0
+        own = self._tables.place.get(_OWN)
+        self._own_session = 0 if own is None else int(own.value)
         self._met: set[int] = set()
         self._met_rows: list[str] = []
         for name, value in self._tables.query(
@@ -157,9 +159,11 @@ class Writes:
         return len(self._pending)
 
     def set_own_session(self, session: int) -> None:
-        """From here on ops of this session that come from the log unasked are remembered, so that
-        the journal's copy of one is not applied again."""
-        self._own_session = session
+        """Which session's ops are our own, kept over restarts. Those that come from the log unasked
+        are remembered, so that the journal's copy of one is not applied again."""
+        with self._turn, self._writing():
+            self._own_session = session
+            self._tables.place.put(_OWN, PlaceRow(_OWN, b"%d" % session))
 
     def journal_is_replayed(self) -> None:
         """The journal's ops are all pending now: what was met in the log may be forgotten."""
@@ -179,6 +183,17 @@ class Writes:
         with self._turn:
             rows = self._tables.query("SELECT hash FROM entry WHERE sequence = ?", (sequence,))
             return bytes(rows[0][0]) if rows else None
+
+    def settled_through(self, notes: Iterable[tuple[int, bytes, int]]) -> int:
+        """The last journal position that the folded log settles, -1 for none.
+
+        `notes` are the journal's: (sequence, entry hash, last position that it settles). What the
+        journal holds up to there must not be applied again.
+        """
+        return max(
+            (position for number, digest, position in notes if self.entry_hash(number) == digest),
+            default=-1,
+        )
 
     def commit_entry(
         self, sequence: int, digest: bytes, body: EntryBody, settles: int | None = None
