@@ -189,7 +189,7 @@ class StagedSegments:
         self._segments: dict[bytes, _Staged] = {}
         self._pack: SegmentWriter | None = None
         self.reserve_timeout = 0.0
-        self.upload: Callable[[SegmentRow], None] = lambda row: None
+        self.upload: Callable[[SegmentRow, bool], None] = lambda row, urgent: None
 
     # -- writing
 
@@ -298,7 +298,7 @@ class StagedSegments:
             writer, owner.writer = owner.writer, None
             self._finish(writer)
 
-    def _finish(self, writer: SegmentWriter) -> None:
+    def _finish(self, writer: SegmentWriter, urgent: bool = False) -> None:
         with writer.lock:
             if writer.finished:
                 return
@@ -313,7 +313,7 @@ class StagedSegments:
             self._discard(writer.segment, staged)
             return
         self._on_finished(row)
-        self.upload(row)
+        self.upload(row, urgent)
 
     def _discard(self, segment: bytes, staged: _Staged) -> None:
         self._staging.remove(SegmentId(segment))
@@ -357,7 +357,7 @@ class StagedSegments:
             with self._pack_lock:
                 if self._pack is writer:
                     self._pack = None
-            self._finish(writer)
+            self._finish(writer, urgent=True)
 
     def retire(self, owner: SealOwner) -> None:
         """The owner writes no more: its own segment is finished."""
@@ -374,7 +374,20 @@ class StagedSegments:
         )
         with self._lock:
             self._segments[row.id] = _Staged(slot, row, None)
-        self.upload(row)
+        self.upload(row, False)
+
+    def drop_unused(self) -> None:
+        """Finished segments that nobody names, after recovery has said who does."""
+        with self._lock:
+            unused = [
+                (segment, staged)
+                for segment, staged in self._segments.items()
+                if staged.users <= 0 and staged.writer is None
+            ]
+            for segment, _ in unused:
+                del self._segments[segment]
+        for segment, staged in unused:
+            self._discard(segment, staged)
 
     def slot(self, segment: bytes) -> int | None:
         """A new reference on the slot of a segment that is in staging."""

@@ -60,15 +60,20 @@ class Uploader:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, row: SegmentRow) -> None:
+    def submit(self, row: SegmentRow, urgent: bool = False) -> None:
+        """Send a segment; an urgent one, which ops wait for, before the others."""
         with self._work:
-            self._waiting.append(row)
+            if urgent:
+                self._waiting.appendleft(row)
+            else:
+                self._waiting.append(row)
             self._work.notify()
 
     @property
-    def idle(self) -> bool:
+    def is_free(self) -> bool:
+        """Whether a segment that is submitted now is sent at once."""
         with self._lock:
-            return not self._waiting and not self._running
+            return not self._waiting and self._running < max(1, len(self._threads) // 2)
 
     def _run(self) -> None:
         while True:

@@ -20,6 +20,7 @@ from lucid.errors import (
     IsDirectory,
     LocalError,
     NotFound,
+    StagingFull,
     StoreUnavailable,
 )
 from lucid.filespace.parts import Parts, attributes_of, check_name
@@ -225,9 +226,10 @@ class Files:
             raise BadHandle
         parts.check_writable()
         self._follow(handle)
+        self._wait_for_room(len(data))
         memory = parts.memory.writing
         if memory.taken > memory.total * SPILL_ABOVE:
-            self._spill(handle.ino)
+            self._spill()
         # Room is taken before the lock: who waits for memory must not keep others from their
         # drafts.
         with (
@@ -238,7 +240,24 @@ class Files:
         handle.wrote = True
         return count
 
-    def _spill(self, busy: int) -> None:
+    def _wait_for_room(self, size: int) -> None:
+        """Staging is full: wait while the store takes what is there, else say so before anything is
+        accepted."""
+        parts = self._parts
+        limit = parts.config.staging_bytes
+        if parts.staging.used_bytes + size <= limit:
+            return
+        deadline = parts.clock.monotonic() + parts.config.write_wait_s
+        while parts.staging.used_bytes + size > limit:
+            parts.commit_now()
+            if not parts.is_online() or parts.clock.monotonic() >= deadline:
+                raise StagingFull(
+                    f"{parts.staging.used_bytes >> 20} MiB wait for the store, and the limit is "
+                    f"{limit >> 20} MiB. Bring the store back, or wait until it has caught up."
+                )
+            parts.order.wait_news(0.1)
+
+    def _spill(self) -> None:
         """Memory is short: the drafts with the most dirty bytes put them into the journal."""
         drafts = sorted(self._parts.table.all(), key=lambda draft: -draft.dirty_bytes)
         for draft in drafts[:4]:
@@ -315,8 +334,17 @@ class Files:
                 with parts.order.lock, draft.lock:
                     if not draft.gone:
                         parts.publisher.drop(draft)
-        elif draft.unpublished and (handle.wrote or not still_open):
-            self.publish_quietly(draft)
+        elif draft.unpublished:
+            if handle.wrote or not still_open:
+                self.publish_quietly(draft)
+        elif not still_open:
+            self._drop_untouched(draft)
+
+    def _drop_untouched(self, draft: Draft) -> None:
+        """A draft that a failed write left behind."""
+        with self._parts.order.lock, draft.lock:
+            if not (draft.gone or draft.unpublished or draft.unlinked):
+                self._parts.publisher.drop(draft)
 
     def publish_quietly(self, draft: Draft) -> None:
         """Publish; a fault that comes with nobody waiting stays with the draft."""

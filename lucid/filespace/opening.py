@@ -67,6 +67,8 @@ __all__ = ["Opened", "open_parts"]
 
 log = logging.getLogger(__name__)
 
+STAGING_SLACK = 256 * 1024 * 1024
+"""Writers stop at the limit; what was accepted may go a little over it to be sealed."""
 CATCH_UP_ENTRIES = 100_000
 """Entries that opening folds before it lets the sync thread go on."""
 
@@ -151,6 +153,9 @@ class _Opening:
         reader = LogReader(self._store, ring, replica, self._origin(unlocked))
         self._opened.reader = reader
         book, picture = self._journal(unlocked, local)
+        if picture.session is not None:
+            # Before the log is read: own ops in it must be known when the journal brings them.
+            replica.set_own_session(picture.session.session)
         self._follow(reader, replica)
         session, op_ids = self._session(unlocked, ring, reader, replica, book, picture)
         self._compose(unlocked, ring, replica, reader, book, picture, session, op_ids)
@@ -366,7 +371,9 @@ class _Opening:
         superblock = unlocked.superblock
         keys = KeySource(ring.data_key, superblock.filespace, superblock.suite)
         memory = MemoryBudget(config.memory_bytes, config.pool_bytes)
-        staging = StagingArea(self._disk, opened.state.staging, config.staging_bytes, clock=clock)
+        staging = StagingArea(
+            self._disk, opened.state.staging, config.staging_bytes + STAGING_SLACK, clock=clock
+        )
         closing.callback(staging.close)
         cachemap, pool, cache = self._cache(geometry)
         staged = StagedSegments(
@@ -391,7 +398,7 @@ class _Opening:
             assert author is not None
             return replica.apply_pending(position, op, author, rows)
 
-        order = Order(book, staged, clock, apply)
+        order = Order(book, staged, clock, apply, replica.is_pending)
         closing.callback(order.close)
         table = DraftTable()
         uploader = Uploader(
@@ -425,7 +432,7 @@ class _Opening:
         if session:
             writer = LogWriter(self._store, ring, unlocked.keys, replica, self._entropy)
         opened.committer = Committer(
-            order=order, staged=staged, is_upload_idle=lambda: uploader.idle, replica=replica,
+            order=order, staged=staged, is_upload_free=lambda: uploader.is_free, replica=replica,
             reader=reader, writer=writer, book=book, session=session,
             notes={
                 number: [note.entry_hash for note in notes]
@@ -438,6 +445,7 @@ class _Opening:
         )  # fmt: skip
         closing.callback(opened.committer.close)
         opened.parts.commit_now = opened.committer.poke
+        opened.parts.is_online = lambda: opened.committer.online
         for draft in drafts:
             opened.files.publish_quietly(draft)
         opened.committer.start()

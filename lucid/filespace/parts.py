@@ -61,6 +61,7 @@ class Parts:
     file_maps: FileMaps
     next_op_id: Callable[[], int]
     commit_now: Callable[[], None] = lambda: None
+    is_online: Callable[[], bool] = lambda: False
     listeners: list[Callable[[Sequence[Invalidation]], None]] = field(default_factory=list)
 
     def check_writable(self) -> None:

@@ -219,6 +219,7 @@ class Recovery:
             # What is sealed anew must be durable before the only other copy goes.
             self._parts.staging.sync()
             self._parts.book.sync()
+        self._parts.staged.drop_unused()
         self._sweep()
         self._parts.book.forget(picture.dead)
         return drafts

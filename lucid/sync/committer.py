@@ -43,6 +43,8 @@ OPS_MAX = 10_000
 BYTES_MAX = 3 * 1024 * 1024
 ACTIVE_S = 30.0
 """Others count as active this long after an entry of theirs."""
+FINISH_AFTER_S = 0.3
+"""A pack grows while uploads are under way, but no longer than this."""
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 15.0
 
@@ -63,7 +65,7 @@ class Committer:
         *,
         order: Order,
         staged: StagedSegments,
-        is_upload_idle: Callable[[], bool],
+        is_upload_free: Callable[[], bool],
         replica: Replica,
         reader: LogReader,
         writer: LogWriter | None,
@@ -79,7 +81,7 @@ class Committer:
     ) -> None:
         self._order = order
         self._staged = staged
-        self._is_upload_idle = is_upload_idle
+        self._is_upload_free = is_upload_free
         self._replica = replica
         self._reader = reader
         self._writer = writer
@@ -95,6 +97,7 @@ class Committer:
         self._stop = threading.Event()
         self._poll_at = 0.0
         self._not_before = 0.0
+        self._gather_until = 0.0
         self._foreign_at = float("-inf")
         self._commit_s = 0.05
         self._polls = 0
@@ -179,7 +182,7 @@ class Committer:
         if hold is not None:
             until = min(until, hold)
         if self._order.pending:
-            until = min(until, now + 0.05)
+            until = min(until, max(self._gather_until, self._not_before, now + 0.002), now + 0.05)
         with self._order.news:
             if until > now and not self._stop.is_set():
                 self._order.news.wait(until - now)
@@ -252,8 +255,11 @@ class Committer:
     def _ready(self) -> list[Placed]:
         if self._writer is None or self._clock.monotonic() < self._not_before:
             return []
+        self._gather_until = self._order.gathers_until()
+        if self._clock.monotonic() < self._gather_until:
+            return []
         needed = self._order.waiting_segments(OPS_MAX)
-        if needed and self._is_upload_idle():
+        if needed and (self._is_upload_free() or self._order.oldest_age() > FINISH_AFTER_S):
             self._staged.finish_for(needed)
         return self._order.take(OPS_MAX, BYTES_MAX)
 

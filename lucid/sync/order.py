@@ -30,6 +30,13 @@ __all__ = ["Hold", "Order", "Placed"]
 Apply = Callable[[int, Op, "list[SegmentRow]"], Effect]
 
 
+QUIET_S = 0.008
+"""A pause this long ends a burst of ops: what there is goes off."""
+GATHER_S = 0.06
+"""How long the oldest op waits for company at most."""
+GATHER_OPS = 4000
+
+
 class Placed(NamedTuple):
     """One op that is pending."""
 
@@ -55,7 +62,12 @@ class Order:
     """The queue of pending ops. Fields are guarded by `lock`, except where they say otherwise."""
 
     def __init__(
-        self, book: JournalBook, staged: StagedSegments, clock: Clock, apply: Apply
+        self,
+        book: JournalBook,
+        staged: StagedSegments,
+        clock: Clock,
+        apply: Apply,
+        is_pending: Callable[[int], bool],
     ) -> None:
         self.lock = threading.RLock()
         self.news = threading.Condition(self.lock)
@@ -63,9 +75,13 @@ class Order:
         self._staged = staged
         self._clock = clock
         self._apply = apply
+        self._is_pending = is_pending
         self._queue: deque[Placed] = deque()
         self._next = 1
         self._settled = 0
+        self._placed_at = 0.0
+        self._oldest_at = 0.0
+        self._waiters = 0
         self._holds: list[Hold] = []
         self.stopped: LucidError | None = None
         """Why nothing more may be written; None while all is well."""
@@ -97,7 +113,10 @@ class Order:
         return self._enter(position, op, names, rows, live)
 
     def restore(self, position: int, op: Op, segments: Iterable[bytes], live: Live) -> Effect:
-        """An op that the journal held when the filespace was opened. REQUIRES: lock held."""
+        """An op that the journal held when the filespace was opened. REQUIRES: lock held.
+
+        One that the log holds already is only forgotten.
+        """
         names = tuple(segments)
         self._next = max(self._next, position + 1)
         return self._enter(position, op, names, self._staged.rows(names), live)
@@ -111,10 +130,18 @@ class Order:
             self._book.note(Failed(position, str(error).encode()[:1000]), removal=True)
             self._book.release([live])
             raise
+        if not self._is_pending(op.op_id):  # type: ignore[union-attr]
+            self._book.release([live])
+            return effect
         self._staged.retain(names)
         size = 200 + 70 * len(rows) + 40 * len(getattr(op, "changes", ()))
+        self._placed_at = self._clock.monotonic()
+        if not self._queue:
+            self._oldest_at = self._placed_at
         self._queue.append(Placed(position, op, names, live, size))
-        self.news.notify_all()
+        if len(self._queue) == 1:
+            # Later ones are found when the committer looks: waking it for each costs a switch.
+            self.news.notify_all()
         return effect
 
     def reserve_positions(self, below: int) -> None:
@@ -132,6 +159,12 @@ class Order:
             hold = Hold(self._next, deadline)
             self._holds.append(hold)
             return hold
+
+    def is_held(self, hold: Hold) -> bool:
+        with self.lock:
+            return hold in self._holds and (
+                hold.deadline is None or hold.deadline > self._clock.monotonic()
+            )
 
     def release_hold(self, hold: Hold, placed: bool) -> None:
         """The hold is over; when something was `placed` for it, ops held back go with it."""
@@ -189,6 +222,11 @@ class Order:
             ends = [hold.deadline for hold in self._holds if hold.deadline is not None]
             return min(ends, default=None)
 
+    def oldest_age(self) -> float:
+        """Seconds since the oldest pending op came, or since the last commit."""
+        with self.lock:
+            return self._clock.monotonic() - self._oldest_at if self._queue else 0.0
+
     def waiting_segments(self, ops_max: int) -> list[bytes]:
         """Segments that the next ops need, and that may not be finished yet."""
         with self.lock:
@@ -209,8 +247,17 @@ class Order:
                 self._settled = done[-1].position
                 self._book.note(Settled(self._settled), removal=True)
                 self._book.release([placed.live for placed in done])
+            self._oldest_at = self._clock.monotonic()
             self.news.notify_all()
             return done
+
+    def gathers_until(self) -> float:
+        """Until when it is worth waiting for more ops: a commit costs the same for one and for
+        many. Never long, and not at all while somebody waits for the store."""
+        with self.lock:
+            if self._waiters or len(self._queue) >= GATHER_OPS:
+                return 0.0
+            return min(self._placed_at + QUIET_S, self._oldest_at + GATHER_S)
 
     # -- asking
 
@@ -245,13 +292,22 @@ class Order:
         """Wait until every op up to `position` is committed. Raises what stopped writing."""
         deadline = None if timeout is None else self._clock.monotonic() + timeout
         with self.news:
-            while self._queue and self._queue[0].position <= position:
-                self.check_writable()
-                left = None if deadline is None else deadline - self._clock.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                self.news.wait(left if left is None else min(left, 1.0))
-            return True
+            self._waiters += 1
+            try:
+                while self._queue and self._queue[0].position <= position:
+                    self.check_writable()
+                    left = None if deadline is None else deadline - self._clock.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    self.news.wait(1.0 if left is None else min(left, 1.0))
+                return True
+            finally:
+                self._waiters -= 1
+
+    def wait_news(self, timeout: float) -> None:
+        """Wait until ops were settled or something else happened, for a moment at most."""
+        with self.news:
+            self.news.wait(timeout)
 
     def wake(self) -> None:
         with self.news:

@@ -59,8 +59,9 @@ class Publisher:
     def flushed(self, draft: Draft, hold_s: float) -> None:
         """A FLUSH left something unpublished: keep later ops behind its RELEASE for a moment."""
         with self._lock:
-            if draft.ino in self._holds:
-                return
+            old = self._holds.get(draft.ino)
+        if old is not None and self._order.is_held(old):
+            return
         hold = self._order.hold(hold_s)
         with self._lock:
             self._holds[draft.ino] = hold
@@ -79,7 +80,7 @@ class Publisher:
     def _attempt(self, draft: Draft, fetch: bool) -> bool:
         """Place the draft, unless blocks of its base are missing and `fetch` is false."""
         for round_ in range(BUILD_ROUNDS + 1):
-            self._drafting.save(draft, released=True)
+            self._drafting.save(draft)
             missing = self._drafting.missing(draft)
             if missing:
                 if not fetch:
@@ -138,6 +139,7 @@ class Publisher:
             self._order.release_hold(hold, placed)
 
     def _queue(self, draft: Draft) -> None:
+        self._drafting.save(draft, released=True)
         with self._lock:
             known = draft in self._waiting
             old = self._holds.get(draft.ino)
