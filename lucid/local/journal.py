@@ -42,7 +42,7 @@ FILES_MAX = 16
 """More small files than this, one a mount, are worth joining whatever lives in them."""
 _BATCH_BYTES = 256 << 10
 _BATCH_RECORDS = 256
-_WRITE = os.O_WRONLY | os.O_NOFOLLOW
+_UPDATE = os.O_RDWR | os.O_NOFOLLOW
 
 
 class Journal:
@@ -91,7 +91,7 @@ class Journal:
         """Names of files that nothing needs; an unlink that failed is tried again."""
         self._files = JournalFiles(disk, directory, keys)
         with local_errors(f"go on with the journal in {directory}"):
-            self._cut_tail(report)
+            self._settle_tail(report)
             self._sweep()
         mark = report.end or NO_MARK
         self._file = self._begin(mark, self._first_live(mark.file + 1), 0)
@@ -127,6 +127,8 @@ class Journal:
             try:
                 positions = file.append(bodies)
             except OSError as error:
+                if file.is_doubtful:
+                    self._fail(error)
                 raise local_error(error, "write into the journal") from error
             self._live[file.number] += need
             return positions
@@ -319,16 +321,29 @@ class Journal:
         """A new, durable file behind `mark`. Raises DiskFull, LocalError. Needs no lock."""
         begin = Begin(mark.file + 1, first_live, mark)
         path = file_path(self._directory, begin.file)
-        size = max(self._file_bytes, need)
         with local_errors("begin a journal file"):
-            file = FileWriter.begin(self._disk, path, self._keys, self._entropy, begin, size, need)
+            file = self._create(path, begin.file, need)
             try:
+                file.begin(begin)
                 file.sync()
                 self._disk.fsync_dir(self._directory)
-            except BaseException:
-                file.discard()
+            except BaseException as error:
+                self._take_back(file, error)
                 raise
         return file
+
+    def _create(self, path: Path, number: int, need: int) -> FileWriter:
+        if path.name in self._void:
+            self._sweep()
+        size = max(self._file_bytes, need)
+        return FileWriter.create(self._disk, path, self._keys, self._entropy, number, size, need)
+
+    def _take_back(self, file: FileWriter, error: BaseException) -> None:
+        """A file that did not come to be. If it may come back, nothing is safe to append to."""
+        if not file.take_back() and isinstance(error, OSError):
+            self._fail(error)
+        self._void.append(file.path.name)
+        self._sweep()
 
     def _switch(self, new: FileWriter, live: int, first_live: int) -> None:
         """Append to `new` from now on; its first record made all before `first_live` void."""
@@ -364,17 +379,25 @@ class Journal:
     def _first_live(self, otherwise: int) -> int:
         return min((number for number, live in self._live.items() if live), default=otherwise)
 
-    def _cut_tail(self, report: ReplayReport) -> None:
+    def _settle_tail(self, report: ReplayReport) -> None:
         """What an earlier process left becomes durable as it was replayed, and ends there.
 
         Without this, loss of power now could take records that were replayed, and with them the
-        ground under what is appended next. Raises OSError.
+        ground under what is appended next. Bytes above the mark are written once more, the same as
+        they are: if that process met an error of fdatasync, the kernel holds pages that are not on
+        the disk and believes they are. Raises OSError.
         """
         if report.end is None:
             return
-        fd = self._disk.open(file_path(self._directory, report.end.file), _WRITE)
+        number, end = report.end
+        offset = report.mark.offset if report.mark.file == number else 0
+        fd = self._disk.open(file_path(self._directory, number), _UPDATE)
         try:
-            self._disk.ftruncate(fd, report.end.offset)
+            while offset < end:
+                data = self._disk.pread(fd, min(_BATCH_BYTES, end - offset), offset)
+                self._disk.pwrite(fd, data, offset)
+                offset += len(data)
+            self._disk.ftruncate(fd, end)
             self._disk.fdatasync(fd)
         finally:
             self._disk.close(fd)
@@ -389,16 +412,9 @@ class Journal:
         positions: list[Position] = []
         moved: Counter[int] = Counter()
         with local_errors("empty a journal file"):
-            new = FileWriter.begin(
-                self._disk,
-                final.with_name(final.name + NEW_SUFFIX),
-                self._keys,
-                self._entropy,
-                begin,
-                self._file_bytes,
-                self._reserve,
-            )
+            new = self._create(final.with_name(final.name + NEW_SUFFIX), begin.file, self._reserve)
             try:
+                new.begin(begin)
                 start = new.end
                 for bodies in self._batches(live, moved):
                     new.extend(new.cost(bodies) + self._reserve)
@@ -406,16 +422,11 @@ class Journal:
                 self._check_moved(moved)
                 new.sync()
                 self._disk.rename(new.path, final)
-            except BaseException:
-                new.discard()
-                raise
-            new.path = final
-            try:
+                new.path = final
                 self._disk.fsync_dir(self._directory)
-            except OSError as error:
-                # It may count after loss of power, or not: whatever is appended could be lost.
+            except BaseException as error:
                 with self._lock:
-                    self._fail(error)
+                    self._take_back(new, error)
                 raise
         with self._lock:
             while self._is_syncing:

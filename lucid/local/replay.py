@@ -19,6 +19,7 @@ from lucid.errors import FormatError, InternalError
 from lucid.format.journal import (
     FILE_HEADER_SIZE,
     FRAME_HEAD_SIZE,
+    NO_MARK,
     Begin,
     Mark,
     Record,
@@ -76,6 +77,8 @@ class ReplayReport(NamedTuple):
 
     files: dict[int, FileReport]
     end: Mark | None
+    mark: Mark
+    """The highest that a record carried: everything before it was durable."""
     records: int
     torn_bytes: int
     """Bytes after the end of the last file that were never durable."""
@@ -103,6 +106,7 @@ class Replay:
         self._report: ReplayReport | None = None
         self._found: dict[int, FileReport] = {}
         self._void: list[str] = []
+        self._mark = NO_MARK
         self._records = 0
         self._torn = 0
         self._damage: Damage | None = None
@@ -139,7 +143,7 @@ class Replay:
         newest = max(self._found, default=0)
         end = Mark(newest, self._found[newest].end) if self._found else None
         self._report = ReplayReport(
-            self._found, end, self._records, self._torn, self._damage, tuple(self._void)
+            self._found, end, self._mark, self._records, self._torn, self._damage, tuple(self._void)
         )
 
     # -- the files
@@ -222,12 +226,16 @@ class Replay:
             mark = successor.begin.mark
             limit = mark.offset if mark.file == file.number else file.size + 1
         offset, ordinal, records = file.start, 1, 0
+        # Its first record was durable before the second was accepted.
+        self._mark = max(self._mark, Mark(file.number, offset))
         with self._opened(file.number) as (fd, size):
             reader = FrameReader(self._disk, fd, file.key, min(limit, size))
             try:
                 while (body := reader.record(offset, ordinal)) is not None:
-                    length = len(body) + file.key.overhead
-                    yield Position(file.number, offset, ordinal, length), decode_record(body)
+                    length = reader.cost(body)
+                    record = decode_record(body)
+                    self._mark = max(self._mark, record.mark)
+                    yield Position(file.number, offset, ordinal, length), record
                     offset += length
                     ordinal += 1
                     records += length

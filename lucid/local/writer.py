@@ -44,36 +44,42 @@ class FileWriter:
         """Bytes that the disk has set aside for this file."""
         self.is_broken = False
         """A write failed here: it takes no more."""
+        self.is_doubtful = False
+        """And what that write left could not be cut off for good."""
 
     @classmethod
-    def begin(
+    def create(
         cls,
         disk: Disk,
         path: Path,
         keys: JournalKeys,
         entropy: Entropy,
-        begin: Begin,
+        number: int,
         size: int,
         need: int,
     ) -> FileWriter:
-        """A new file with its first record, nothing of it durable yet. Raises OSError.
+        """A new file that holds nothing yet. Raises OSError; then there is none.
 
-        It gets `size` bytes set aside; on a full disk fewer, but at least `need` more.
+        It gets `size` bytes set aside; on a full disk fewer, but at least `need` and a bit.
         """
         header = FileHeader(keys.suite, entropy(SEGMENT_ID_SIZE))
-        key = keys.file(header)
-        fd = disk.open(path, _CREATE)
-        file = cls(disk, path, begin.file, fd, key)
+        file = cls(disk, path, number, disk.open(path, _CREATE), keys.file(header))
         try:
             file._set_aside(size, need + BEGIN_BYTES_MAX)
-            first = encode_file_header(header) + key.seal(0, encode_record(begin))
-            disk.pwrite(fd, first, 0)
         except BaseException:
-            file.discard()
+            file.close(trim=False)
+            with suppress(OSError):
+                # It holds nothing, so it does no harm; recovery removes it too.
+                disk.unlink(path)
             raise
-        file._ordinal = 1
-        file.end = len(first)
         return file
+
+    def begin(self, first: Begin) -> None:
+        """Write the header and the first record. Raises OSError; then only `take_back` is left."""
+        data = encode_file_header(self._key.header) + self._key.seal(0, encode_record(first))
+        self._disk.pwrite(self._fd, data, 0)
+        self._ordinal = 1
+        self.end = len(data)
 
     @property
     def mark(self) -> Mark:
@@ -87,7 +93,8 @@ class FileWriter:
     def append(self, bodies: Sequence[bytes]) -> list[Position]:
         """Seal these records behind the last, in one write: all of them are there, or none.
 
-        Raises OSError; then the file is broken and its end where it was.
+        Raises OSError; then the file is broken and its end where it was, for good unless
+        `is_doubtful`.
         """
         offset, ordinal = self.end, self._ordinal
         frames = []
@@ -103,7 +110,7 @@ class FileWriter:
         except BaseException:
             # Part of it may be on the disk, so no other record may take these ordinals.
             self.is_broken = True
-            self._cut()
+            self.is_doubtful = not self._cut(self.end)
             raise
         self.end = offset
         self._ordinal = ordinal
@@ -135,12 +142,16 @@ class FileWriter:
                 self._disk.ftruncate(fd, self.end)
         self._disk.close(fd)
 
-    def discard(self) -> None:
-        """The file was never in use: remove it."""
+    def take_back(self) -> bool:
+        """The file was never in use: empty it, so that it does not count under any name.
+
+        Unlinking alone would not do. After loss of power the name may be back, and the first record
+        of a file says where the file before it ends, while that one has gone on since. False when
+        it could not be done for good.
+        """
+        done = self._cut(0)
         self.close(trim=False)
-        with suppress(OSError):
-            # Recovery removes it too; the error that led here is the one to tell.
-            self._disk.unlink(self.path)
+        return done
 
     def _set_aside(self, size: int, need: int) -> None:
         for part in _SHRINK:
@@ -154,12 +165,11 @@ class FileWriter:
                 self.allocated = wanted
                 return
 
-    def _cut(self) -> None:
-        """Take back what a failed write may have left: its caller was told that it failed."""
+    def _cut(self, end: int) -> bool:
+        """Take back for good what is behind `end`: its writer is told that it failed."""
         try:
-            self._disk.ftruncate(self._fd, self.end)
+            self._disk.ftruncate(self._fd, end)
+            self._disk.fdatasync(self._fd)
         except OSError:
-            with suppress(OSError):
-                # Four zero bytes end a file too. If even that fails, the record is torn or whole at
-                # the next start; whoever wrote it was told of an error and knows that much.
-                self._disk.pwrite(self._fd, bytes(4), self.end)
+            return False
+        return True

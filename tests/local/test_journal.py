@@ -353,16 +353,35 @@ def test_emptying_that_fails_changes_nothing(forgetful: ForgetfulDisk, root: Pat
         journal.close()
 
 
-def test_after_a_doubtful_emptying_nothing_is_accepted(
-    forgetful: ForgetfulDisk, root: Path
+@pytest.mark.parametrize("seed", range(12))
+def test_a_file_that_could_not_be_begun_does_not_come_back(
+    forgetful: ForgetfulDisk, root: Path, seed: int
 ) -> None:
+    """Its first record says where the file before it ends, and that one has gone on since."""
+    journal = open_journal(forgetful, root)
+    first = journal.append(patch(1))
+    forgetful.fail("fsync_dir", errno.EIO)
+    with pytest.raises(LocalError):
+        if seed % 2:
+            journal.append(patch(2, 60_000))
+        else:
+            journal.compact(first.file, [first])
+    journal.append(patch(3))
+    journal.sync()
+    forgetful.crash(seed)
+    assert read_back(forgetful, root)[0] == [1, 3]
+
+
+def test_a_file_that_may_come_back_is_the_end(forgetful: ForgetfulDisk, root: Path) -> None:
     journal = open_journal(forgetful, root)
     keep = journal.append(patch(1))
     forgetful.fail("fsync_dir", errno.EIO)
+    forgetful.fail("ftruncate", errno.EIO)
     with pytest.raises(LocalError):
         journal.compact(keep.file, [keep])
     with pytest.raises(LocalError, match="mounted again"):
         journal.append(patch(2))
+    assert journal.read(keep)[0] == 1
     journal.close()
     forgetful.crash(0)
     assert read_back(forgetful, root)[0] == [1]

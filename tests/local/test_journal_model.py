@@ -7,8 +7,10 @@ never synced, and nothing else is there.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from lucid.errors import LocalError
 from lucid.format.journal import Patch, Record
 from lucid.local.frames import Position
 from lucid.local.journal import Journal
@@ -177,6 +180,45 @@ class JournalMachine(RuleBasedStateMachine):
         self.disk.kill() if killed else self.disk.crash(seed)
         self.start_again(*logs)
 
+    @rule(
+        call=st.integers(1, 12),
+        number=st.sampled_from([errno.EIO, errno.ENOSPC]),
+        partial=st.sampled_from([0, 3, 500]),
+        batches=st.lists(SIZES, min_size=1, max_size=4),
+        seed=st.none() | SEEDS,
+    )
+    def append_while_the_disk_fails(
+        self, call: int, number: int, partial: int, batches: list[list[int]], seed: int | None
+    ) -> None:
+        self.disk.fail("*", number, first=call, partial=partial)
+        for sizes in batches:
+            # What was refused is never there again, whatever comes.
+            with suppress(LocalError):
+                self.append(self.records(sizes))
+            with suppress(LocalError):
+                self.journal.sync()
+                self.durable = len(self.log)
+        self.disk.kill() if seed is None else self.disk.crash(seed)
+        self.start_again((self.log, self.durable if seed is not None else len(self.log)))
+
+    @rule(
+        call=st.integers(1, 12),
+        number=st.sampled_from([errno.EIO, errno.ENOSPC]),
+        seed=st.none() | SEEDS,
+    )
+    def empty_while_the_disk_fails(self, call: int, number: int, seed: int | None) -> None:
+        if not self.log:
+            return
+        upto = self.log[len(self.log) // 2].position.file
+        emptied = self.after_compacting(upto, None)
+        logs = [(self.log, self.durable), (emptied, len(emptied))]
+        self.disk.fail("*", number, first=call)
+        with suppress(LocalError):
+            self.compact(upto)
+            logs = [(self.log, self.durable)]
+        self.disk.kill() if seed is None else self.disk.crash(seed)
+        self.start_again(*logs)
+
     @rule(call=st.integers(1, 12), seeds=st.tuples(st.integers(0, 99), st.integers(0, 99)))
     def stop_while_starting(self, call: int, seeds: tuple[int, int]) -> None:
         self.disk.crash(seeds[0])
@@ -231,5 +273,5 @@ def run_of(
     return None
 
 
-JournalMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+JournalMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
 TestJournal = JournalMachine.TestCase
