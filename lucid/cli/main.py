@@ -10,7 +10,6 @@ from importlib import import_module
 
 import click
 
-import lucid
 from lucid.cli.hints import hint_for
 from lucid.errors import InternalError, LucidError, UsageError
 from lucid.mount.wire import sentence
@@ -59,7 +58,7 @@ class Commands(click.Group):
     epilog="Start with: lucid init STORE, then lucid mount STORE MOUNTPOINT. "
     "Each command has a --help of its own.",
 )
-@click.version_option(str(lucid.__version__), prog_name="lucid")
+@click.version_option(package_name="lucidfs", prog_name="lucid")
 @click.option("--debug", is_flag=True, envvar="LUCID_DEBUG", help="Log more, and show tracebacks.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:

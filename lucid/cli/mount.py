@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,15 +17,17 @@ from lucid.cli.terminal import Bar, examples
 from lucid.cli.uploads import LOOK_S, show_progress
 from lucid.config import DURABILITIES, Config, parse_size
 from lucid.errors import LucidError
-from lucid.filespace.surface import Surface
 from lucid.mount import mountpoint, registry
 from lucid.mount.control import ask
 from lucid.mount.daemon import in_background
 from lucid.mount.options import MountOptions
 
+if TYPE_CHECKING:
+    from lucid.filespace.surface import Surface
+
 __all__ = ["command"]
 
-STATE_WAIT_S = 10.0
+STATE_WAIT_S = 2.0
 """How long the daemon waits for one that is about to let go of the state directory."""
 
 
@@ -122,9 +125,12 @@ def command(
 def _wait_for_the_last_one(plan: _Plan) -> None:
     """A daemon that a plain umount left uploading holds the state directory until it is done."""
     place = plan.config.state_dir
-    for record in registry.of_store(plan.store, "closing"):
+    for record in registry.records():
         directory = Path(record.state_directory)
-        if place is not None and place.resolve() != directory.resolve():
+        elsewhere = place is not None and place.resolve() != directory.resolve()
+        # A moment after the umount the record may still say that the drive is mounted.
+        unmounted = record.phase == "closing" or mountpoint.find(Path(record.point)) is None
+        if record.store != plan.store or elsewhere or not unmounted:
             continue
         click.echo(f"Process {record.pid} still uploads from the last mount.", err=True)
         with Bar("Uploading") as bar:

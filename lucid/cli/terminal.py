@@ -103,7 +103,7 @@ class Bar:
         if self._drawn is None:
             self._draw()
         assert self._drawn is not None and self._task is not None
-        self._drawn.update(self._task, completed=done, total=total or None, text=text)
+        self._drawn.update(self._task, completed=done, total=total or None, text=text, refresh=True)
 
     def _draw(self) -> None:
         from rich.console import Console

@@ -25,7 +25,6 @@ __all__ = [
     "change_phase",
     "containing",
     "find",
-    "of_store",
     "process_start",
     "records",
     "remove",
@@ -52,13 +51,15 @@ class Record:
 
 
 def process_start(pid: int) -> int | None:
-    """When a process began, in clock ticks after boot; None when there is none."""
+    """When a process began, in clock ticks after boot; None when it has ended or never was."""
     try:
         line = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     # The name, in brackets, may have blanks and brackets in it; field 22 counts from 1.
-    return int(line[line.rindex(b")") + 2 :].split()[19])
+    fields = line[line.rindex(b")") + 2 :].split()
+    ended = fields[0] in (b"Z", b"X")  # only its parent does not know yet
+    return None if ended else int(fields[19])
 
 
 def _place() -> Path:
@@ -156,11 +157,6 @@ def wait_for_end(record: Record, timeout_s: float) -> bool:
         return bool(waiting.poll(timeout_s * 1000))
     finally:
         os.close(fd)
-
-
-def of_store(store: str, phase: str) -> list[Record]:
-    """Drives of one store in one phase."""
-    return [record for record in records() if (record.store, record.phase) == (store, phase)]
 
 
 def containing(path: Path) -> Record:

@@ -1,0 +1,272 @@
+"""Help, errors, exit codes and passphrases: what a command says before it does anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lucid import errors
+from lucid.cli import filespaces, secrets
+from lucid.cli.hints import HINTS, hint_for
+from lucid.cli.main import COMMANDS, main
+from lucid.cli.terminal import Bar, count, size
+from lucid.errors import LucidError
+from tests.cli.conftest import Lucid
+
+STORE = "file:///nowhere/store"
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Runs a command in this process: status, stdout, stderr."""
+    status = main(list(arguments))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """fails(error): making a filespace raises that."""
+    monkeypatch.setenv(secrets.ENVIRONMENT, "x")
+
+    def fails(error: BaseException) -> None:
+        def create(*arguments: object, **named: object) -> dict[str, Any]:
+            raise error
+
+        monkeypatch.setattr(filespaces, "create", create)
+
+    return fails
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = said(capsys, command, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"Usage: lucid {command}")
+    assert "  -h, --help" in out
+    assert command == "version" or "Examples:" in out
+    assert all(len(line) <= 100 for line in out.splitlines())
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, "--help")
+    for command in COMMANDS:
+        assert f"\n  {command}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nonsense"], "lucid: No such command 'nonsense'.\n  See: lucid --help\n"),
+        (["mount"], "lucid: Missing argument 'STORE'.\n  See: lucid mount --help\n"),
+        (["mount", "x", "/mnt"], "lucid: x is no store; write s3://bucket/prefix or file:///dir"),
+        (["mount", STORE, "/mnt", "-o", "nonsense"], "lucid: -o nonsense is unknown; there are:"),
+        (["mount", STORE, "/mnt", "--cache-size", "big"], "lucid: 'big' is not a size"),
+        (["mount", STORE, "/mnt", "--durability", "x"], "lucid: Invalid value for '--durability'"),
+        (["init", STORE, "--block-size", "3M"], "lucid: A block is 64K, 128K, 256K, 512K or 1M"),
+        (
+            ["init", STORE, "--passphrase-file", "/proc/x"],
+            "lucid: The passphrase file /proc/x cann",
+        ),
+        (["init", STORE], "lucid: There is no terminal to ask for the passphrase. Set LUCID_"),
+    ],
+)
+def test_wrong_calls(
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    status, out, err = said(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith(sentence)
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_each_error_has_its_exit_code(
+    name: str, fails: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = getattr(errors, name)
+    fails(kind("This is the sentence."))
+    status, out, err = said(capsys, "init", STORE)
+    assert (status, out) == (kind.exit_code, "")
+    assert err.splitlines()[0] == "lucid: This is the sentence."
+    assert "Traceback" not in err
+
+
+def test_hints_are_for_classes_and_not_twice() -> None:
+    assert hint_for(errors.SlowDown()) == HINTS[errors.StoreUnavailable]
+    assert hint_for(errors.MountPointMissing("Make it: mkdir -p x")) == ""
+    assert hint_for(errors.StateInUse("busy; see: lucid status")) == ""
+    assert all(issubclass(kind, LucidError) for kind in HINTS)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_bug(fails: Any, capsys: pytest.CaptureFixture[str], debug: bool) -> None:
+    fails(ZeroDivisionError("oh"))
+    status, _, err = said(capsys, *(["--debug"] if debug else []), "init", STORE)
+    assert status == 70
+    assert "lucid: This is a bug in lucid: ZeroDivisionError: oh" in err
+    assert ("Traceback" in err) is debug
+
+
+def test_interrupted(fails: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(KeyboardInterrupt())
+    status, _, err = said(capsys, "init", STORE)
+    assert (status, err.strip()) == (130, "lucid: interrupted")
+
+
+def test_a_reader_that_has_had_enough(lucid: Lucid) -> None:
+    """`lucid --help | true` says nothing about a broken pipe."""
+    done = subprocess.run(
+        ["bash", "-c", '"$@" | true; exit "${PIPESTATUS[0]}"', "-", *lucid.command("--help")],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.returncode in (0, 1)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    import lucid
+
+    assert said(capsys, "--version") == (0, f"lucid, version {lucid.__version__}\n", "")
+    assert said(capsys, "version") == (0, f"lucid {lucid.__version__}\n", "")
+    _, out, _ = said(capsys, "version", "--json")
+    assert json.loads(out)["lucid"] == lucid.__version__
+
+
+# --- Making one --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What filespaces.create was called with."""
+    calls: list[dict[str, Any]] = []
+
+    def create(store: str, **named: Any) -> dict[str, Any]:
+        calls.append({"store": store, **named})
+        return {"filespace": "ab" * 16, "recovery_code": "CODE-CODE", "warnings": ["Beware."]}
+
+    monkeypatch.setattr(filespaces, "create", create)
+    return calls
+
+
+def test_init_says_the_recovery_code_once(
+    made: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(secrets.ENVIRONMENT, "secret words")
+    status, out, err = said(capsys, "init", "s3://bucket/some/team/")
+    assert status == 0
+    assert out.count("CODE-CODE") == 1
+    assert "secret words" not in out + err
+    assert err == "lucid: warning: Beware.\n"
+    assert made == [
+        {
+            "store": "s3://bucket/some/team",
+            "name": "team",
+            "block_size": 128 * 1024,
+            "cipher": None,
+            "passphrase": "secret words",
+        }
+    ]
+
+
+def test_init_for_programs(
+    made: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "pass").write_text("from a file\nsecond line\n")
+    status, out, _ = said(
+        capsys, "init", "s3://bucket", "--name", "Großes Team", "--block-size", "1M",
+        "--cipher", "xchacha20-poly1305", "--passphrase-file", str(tmp_path / "pass"), "--json",
+    )  # fmt: skip
+    assert status == 0
+    assert json.loads(out) == {
+        "store": "s3://bucket",
+        "name": "Großes Team",
+        "filespace": "ab" * 16,
+        "recovery_code": "CODE-CODE",
+        "warnings": ["Beware."],
+    }
+    assert made[0]["passphrase"] == "from a file"
+    assert (made[0]["block_size"], made[0]["cipher"]) == (1 << 20, "xchacha20-poly1305")
+
+
+def on_terminal(command: list[str], answers: list[str]) -> tuple[int, str]:
+    """Runs a command on a terminal of its own and answers its questions; status and screen."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, close_fds=True)
+    os.close(slave)
+    screen = b""
+    while True:
+        try:
+            piece = os.read(master, 4096)
+        except OSError:
+            break  # the last one on the terminal has gone
+        if not piece:
+            break
+        screen += piece
+        if screen.endswith(b": ") and answers:
+            os.write(master, answers.pop(0).encode() + b"\n")
+    os.close(master)
+    return process.wait(30), screen.decode()
+
+
+def test_questions_on_a_terminal(lucid: Lucid, tmp_path: Path) -> None:
+    store = f"file://{tmp_path}/store"
+    command = lucid.command("init", store)
+    status, screen = on_terminal(command, ["one", "other", "good words", "good words"])
+    assert status == 0, screen
+    assert "They differ. Once more." in screen
+    assert "Recovery code, shown only now" in screen
+    assert "good words" not in screen
+    lucid.passphrase = "good words"
+    assert lucid.json("fsck", store)["clean"] is True
+
+
+# --- Small parts -------------------------------------------------------------------------------
+
+
+def test_sizes_and_counts() -> None:
+    assert [size(n) for n in (0, 1023, 1024, 1536, 3 << 30, 5 << 50)] == [
+        "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "3.0 GiB", "5120.0 TiB",
+    ]  # fmt: skip
+    assert (count(1, "change"), count(12_345, "change")) == ("1 change", "12,345 changes")
+
+
+class StillClock:
+    """A clock that a test moves."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time_ns(self) -> int:
+        return 0
+
+
+def test_a_bar_waits_a_second_and_needs_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StillClock()
+    with Bar("Uploading", clock) as bar:
+        clock.now = 5.0
+        bar.left(10, "10 to go")
+        assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    clock.now = 0.0
+    with Bar("Uploading", clock) as bar:
+        bar.left(10, "10 to go")
+        assert capsys.readouterr().err == ""
+        clock.now = 1.5
+        bar.left(5, "5 to go")
+        assert "5 to go" in capsys.readouterr().err

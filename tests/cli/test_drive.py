@@ -1,0 +1,214 @@
+"""Whole stories with the command: make, mount, write, look, unmount, mount again, check."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lucid.mount import mountpoint, registry
+from tests.cli.conftest import Lucid, Team
+
+pytestmark = pytest.mark.mount
+
+
+def test_the_main_story(team: Team) -> None:
+    lucid = team.lucid
+    team.mount()
+    (team.point / "hello.txt").write_text("hello")
+    token = lucid.json("sync", team.point / "hello.txt")["token"]
+    assert token
+    status = lucid.json("status", team.point)
+    assert status["name"] == "Team"
+    assert status["pending_ops"] == status["staged_bytes"] == 0
+    assert status["mountpoint"] == str(team.point)
+    assert f"{team.point}  Team  {team.store}" in lucid.run("status").stdout
+    lucid.run("umount", team.point)
+    assert not team.point.is_mount()
+    assert registry.records() == []
+    team.mount("--state-dir", lucid.home / "another")
+    assert (team.point / "hello.txt").read_text() == "hello"
+    lucid.run("umount", team.point)
+    assert lucid.json("fsck", team.store)["clean"] is True
+
+
+def test_nothing_readable_rests_anywhere(team: Team) -> None:
+    team.mount("--state-dir", team.lucid.home / "state")
+    (team.point / "a telling name").mkdir()
+    (team.point / "a telling name" / "x").write_text("a telling content" * 1000)
+    team.lucid.run("umount", team.point)
+    for top in (team.directory, team.lucid.home / "state"):
+        for path in (path for path in top.rglob("*") if path.is_file()):
+            assert b"telling" not in path.read_bytes(), path
+            assert "telling" not in path.name
+
+
+def test_the_cache(team: Team) -> None:
+    team.mount()
+    (team.point / "f").write_bytes(os.urandom(1 << 20))
+    team.lucid.run("sync", team.point)
+    held = team.lucid.json("cache", team.point)["bytes"]
+    assert held >= 1 << 20
+    assert team.lucid.json("cache", team.point, "--clear")["freed"] >= held
+    assert team.lucid.json("cache", team.point)["bytes"] == 0
+    assert "0 B of 20.0 GiB used" in team.lucid.run("cache", team.point).stdout
+    assert len((team.point / "f").read_bytes()) == 1 << 20
+
+
+def test_read_only(team: Team) -> None:
+    team.mount()
+    (team.point / "f").write_text("there")
+    team.lucid.run("umount", team.point)
+    team.mount("--read-only", "--state-dir", team.lucid.home / "ro")
+    assert (team.point / "f").read_text() == "there"
+    with pytest.raises(OSError, match="Read-only"):
+        (team.point / "g").touch()
+
+
+def test_errors_of_mount(team: Team, tmp_path: Path) -> None:
+    lucid = team.lucid
+    assert "does not exist. Make it: mkdir -p" in lucid.error(
+        16, "mount", team.store, tmp_path / "none"
+    )
+    (team.point / "x").touch()
+    assert "-o nonempty" in lucid.error(18, "mount", team.store, team.point)
+    (team.point / "x").unlink()
+    assert "Make the bucket or directory first" in lucid.error(
+        6, "mount", f"file://{tmp_path}/no/store", team.point
+    )
+    (tmp_path / "empty").mkdir()
+    assert "Make one with: lucid init" in lucid.error(
+        22, "mount", f"file://{tmp_path}/empty", team.point
+    )
+    assert "lucid mount" in lucid.error(21, "init", team.store)
+    lucid.passphrase = "wrong"
+    assert "Wrong passphrase" in lucid.error(11, "mount", team.store, team.point)
+    lucid.passphrase = team.recovery_code
+    team.mount()
+    assert "lucid umount" in lucid.error(17, "mount", team.store, team.point)
+    (tmp_path / "second").mkdir()
+    error = lucid.error(13, "mount", team.store, tmp_path / "second")
+    assert "lucid status" in error
+
+
+def test_errors_where_nothing_is_mounted(lucid: Lucid, tmp_path: Path) -> None:
+    assert lucid.run("status").stdout == "No drive is mounted.\n"
+    assert lucid.json("status") == []
+    for command in (["status"], ["cache"], ["umount"], ["sync"]):
+        assert "mounted" in lucid.error(20, *command, tmp_path)
+    assert "is no drive of lucid (proc)" in lucid.error(20, "umount", "/proc")
+
+
+def test_umount_while_a_file_is_open(team: Team) -> None:
+    team.mount()
+    with (team.point / "f").open("w"):
+        error = team.lucid.error(17, "umount", team.point)
+        assert f"({os.getpid()})" in error
+    team.lucid.run("umount", team.point)
+
+
+def test_a_killed_daemon(team: Team) -> None:
+    team.mount()
+    (team.point / "f").write_text("kept")
+    (record,) = registry.records()
+    os.kill(record.pid, signal.SIGKILL)
+    assert registry.wait_for_end(record, 10.0)
+    done = team.lucid.run("umount", team.point)
+    assert "had been killed; the mount is cleared away" in done.stderr
+    assert mountpoint.find(team.point) is None
+    team.mount()
+    assert (team.point / "f").read_text() == "kept"
+
+
+def test_a_killed_daemon_and_mount_at_once(team: Team) -> None:
+    team.mount()
+    (team.point / "f").write_text("kept")
+    (record,) = registry.records()
+    os.kill(record.pid, signal.SIGKILL)
+    assert registry.wait_for_end(record, 10.0)
+    team.mount()
+    assert (team.point / "f").read_text() == "kept"
+
+
+def test_in_the_foreground(team: Team) -> None:
+    process = subprocess.Popen(
+        team.lucid.command("mount", team.store, team.point, "--foreground"),
+        env=team.lucid.environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        while "mounted" not in process.stderr.readline():
+            assert process.poll() is None
+        (team.point / "f").write_text("x")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+    assert mountpoint.find(team.point) is None
+
+
+def test_a_plain_umount_uploads_and_ends(team: Team) -> None:
+    team.mount()
+    (team.point / "f").write_bytes(os.urandom(3 << 20))
+    (record,) = registry.records()
+    subprocess.run(["umount", team.point], check=True, timeout=30)
+    assert registry.wait_for_end(record, 30.0)
+    team.mount("--state-dir", team.lucid.home / "another")
+    assert (team.point / "f").stat().st_size == 3 << 20
+
+
+def test_the_log_names_no_file(team: Team) -> None:
+    state = team.lucid.home / "state"
+    team.mount("--state-dir", state)
+    (team.point / "a telling name").write_text("x")
+    team.lucid.run("umount", team.point)
+    log = (state / "lucid.log").read_text()
+    assert "mounted" in log
+    assert "telling" not in log
+
+
+def test_a_log_file_of_ones_own(team: Team, tmp_path: Path) -> None:
+    team.mount("--log-file", tmp_path / "own.log")
+    team.lucid.run("umount", team.point)
+    assert "unmounted" in (tmp_path / "own.log").read_text()
+    error = team.lucid.error(12, "mount", team.store, team.point, "--log-file", "/proc/no/log")
+    assert "The log /proc/no/log cannot be written" in error
+
+
+def test_changing_the_passphrase(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    lucid = team.lucid
+    monkeypatch.setenv("LUCID_NEW_PASSPHRASE", "battery staple")
+    assert "is changed" in lucid.run("passphrase", team.store).stdout
+    lucid.error(11, "fsck", team.store)
+    lucid.passphrase = "battery staple"
+    assert "Everything is as it should be." in lucid.run("fsck", team.store).stdout
+    lucid.passphrase = team.recovery_code
+    monkeypatch.setenv("LUCID_NEW_PASSPHRASE", "third")
+    lucid.run("passphrase", team.store)
+    lucid.passphrase = "third"
+    lucid.run("fsck", team.store)
+
+
+def test_fsck_finds_what_is_missing_and_what_is_wrong(team: Team) -> None:
+    team.mount()
+    (team.point / "f").write_bytes(os.urandom(300_000))
+    (team.point / "g").write_bytes(os.urandom(9 << 20))
+    team.lucid.run("umount", team.point)
+    found = team.lucid.json("fsck", team.store, "--read-data")
+    assert found["clean"] and found["blocks_read"] > 70
+    segments = sorted(path for path in (team.directory / "data").rglob("*") if path.is_file())
+    damaged = bytearray(segments[0].read_bytes())
+    damaged[1000] ^= 1
+    segments[0].chmod(0o600)
+    segments[0].write_bytes(damaged)
+    done = team.lucid.run("fsck", team.store, "--read-data", status=8)
+    assert "wrong: " in done.stdout
+    segments[1].unlink()
+    done = team.lucid.run("fsck", team.store, status=8)
+    assert "wrong: " in done.stdout
