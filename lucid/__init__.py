@@ -7,10 +7,33 @@ This module owns the public names of the package. They are looked up at first us
 from __future__ import annotations
 
 from importlib import import_module, metadata
+from typing import TYPE_CHECKING
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from lucid.config import Config
+    from lucid.errors import LucidError
+    from lucid.filespace import Filespace, change_passphrase, connect, init
 
-_HOMES: dict[str, str] = {}
+    __version__: str
+
+__all__ = [
+    "Config",
+    "Filespace",
+    "LucidError",
+    "__version__",
+    "change_passphrase",
+    "connect",
+    "init",
+]
+
+_HOMES = {
+    "Config": "lucid.config",
+    "Filespace": "lucid.filespace",
+    "LucidError": "lucid.errors",
+    "change_passphrase": "lucid.filespace",
+    "connect": "lucid.filespace",
+    "init": "lucid.filespace",
+}
 """Public name -> module that holds it."""
 
 
