@@ -93,21 +93,24 @@ class SliceReader:
         self._same(self._packer.pack_array_header(count))
         return count
 
-    def value(self, depth: int, typed: bool = False) -> Any:
-        """Reads one whole value that stands `depth` arrays deep.
+    def value(self, depth: int) -> Any:
+        """Reads one whole value that stands `depth` arrays deep."""
+        value = self.typed_values(1)[0]
+        _check(value, self._items_max, depth)
+        return value
 
-        With `typed` the caller itself checks the exact type of all that it takes from the value,
-        and refuses what it does not know: a second look at 100,000 leaves would cost the most.
-        """
+    def typed_values(self, count: int) -> list[Any]:
+        """Reads some values whose types the caller checks itself, and refuses what it does not
+        know: a second look at 100,000 leaves would cost the most."""
+        unpack_next = self._unpacker.unpack
         try:
-            value = self._unpacker.unpack()
-            if not typed:
-                _check(value, self._items_max, depth)
+            values = [unpack_next() for _ in range(count)]
             # The packer refuses what is nested deeper than it can be.
-            self._same(self._packer.pack(value))
+            packed = self._packer.pack(values)
         except (ValueError, msgpack.UnpackException) as error:
             raise FormatError(f"A body does not parse: {error}.") from error
-        return value
+        self._same(packed[len(self._packer.pack_array_header(count)) :])
+        return values
 
     def end(self) -> None:
         """Raises FormatError if bytes are left."""

@@ -193,10 +193,9 @@ def _decode_data(fields: list[Any], rows: Sequence[SegmentRow]) -> Change:
     if not 0 <= index < len(rows):
         raise FormatError("A change names a segment that its table lacks.")
     row = rows[index]
-    fields[3] = row.id
     if lengths is not None:
-        fields[9] = lengths = tuple(lengths)
-    change = tuple.__new__(Change, fields)
+        lengths = tuple(lengths)
+    change = tuple.__new__(Change, [*fields[:3], row.id, *fields[4:9], lengths])
     _check_data(change)
     # The blocks end before the footer. Whether full blocks fit depends on the block size, which is
     # not ours to know: a run that leaves its segment does not open.

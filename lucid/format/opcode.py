@@ -70,7 +70,15 @@ from lucid.format.ops import (
     changes_of,
 )
 
-__all__ = ["decode_op", "decode_xattrs", "encode_op", "encode_xattrs", "size_bound"]
+__all__ = [
+    "SPEC_OF_KIND",
+    "OpSpec",
+    "decode_op",
+    "decode_xattrs",
+    "encode_op",
+    "encode_xattrs",
+    "size_bound",
+]
 
 MODE_MAX = 0o177777
 KIND_MAX = 0xFFFF
@@ -107,7 +115,7 @@ _TEXTS: dict[str, Callable[[bytes], None]] = {
 }
 
 
-class _Spec(NamedTuple):
+class OpSpec(NamedTuple):
     """How one kind of op is checked. Indices are those of its NamedTuple."""
 
     kind: int
@@ -134,7 +142,7 @@ def _spec(
     ranges: Mapping[str, tuple[int, int]] | None = None,
     absent: Mapping[str, int | bytes] | None = None,
     also: Callable[[Any], None] | None = None,
-) -> _Spec:
+) -> OpSpec:
     fields: tuple[str, ...] = make._fields
     own_texts = texts or {}
     known_ranges = {**_RANGES, **(ranges or {})}
@@ -153,7 +161,7 @@ def _spec(
     for index in (xattrs, changes):
         if index >= 0:
             types[index] = tuple
-    return _Spec(
+    return OpSpec(
         kind=kind,
         make=make,
         types=tuple(types),
@@ -194,7 +202,7 @@ def _check_opened_name(op: Content) -> None:
 
 
 _ZERO = (0, 0)
-_SPECS: tuple[_Spec, ...] = (
+_SPECS: tuple[OpSpec, ...] = (
     _spec(KIND_SESSION, SessionOp, ranges={"op_id": _ZERO}),
     _spec(KIND_CREATE, Create, also=_check_create),
     _spec(KIND_MKDIR, Mkdir, also=_check_mkdir),
@@ -225,7 +233,7 @@ _SPECS: tuple[_Spec, ...] = (
         absent={"value": b""},
     ),
 )
-_BY_KIND = {spec.kind: spec for spec in _SPECS}
+SPEC_OF_KIND = {spec.kind: spec for spec in _SPECS}
 _BY_CLASS = {spec.make: spec for spec in _SPECS}
 
 
@@ -255,7 +263,7 @@ def decode_op(row: Any, table: Sequence[SegmentRow]) -> Op:
     """
     if type(row) is not list or not row:
         raise FormatError("An op is not an array.")
-    spec = _BY_KIND.get(row[0]) if type(row[0]) is int else None
+    spec = SPEC_OF_KIND.get(row[0]) if type(row[0]) is int else None
     if spec is None:
         check_int(row[0], 0, KIND_MAX, "The kind of an op")
         return _decode_genesis(row) if row[0] == KIND_GENESIS else UnknownOp(row[0])
@@ -271,7 +279,7 @@ def decode_op(row: Any, table: Sequence[SegmentRow]) -> Op:
     return cast(Op, op)
 
 
-def _check(spec: _Spec, op: Any) -> None:
+def _check(spec: OpSpec, op: Any) -> None:
     fields: Any = op
     if spec.absent and None in op:
         absent = spec.absent
@@ -290,7 +298,7 @@ def _check(spec: _Spec, op: Any) -> None:
         spec.also(op)
 
 
-def _out_of_range(spec: _Spec, numbers: tuple[int, ...]) -> FormatError:
+def _out_of_range(spec: OpSpec, numbers: tuple[int, ...]) -> FormatError:
     bad = [
         f"{name} = {number}"
         for name, number, low, high in zip(
