@@ -51,7 +51,7 @@ class Layers:
             )
         for row in segments:
             self._tables.put_segment(row, committed=False)
-        return self._apply(position, op, author)
+        return self._apply(position, op, author)[0]
 
     def commit(self, op: Op, author: Author, stamp: int) -> bool:
         """Fold a committed op underneath the pending ones; True if it settled the first of them."""
@@ -85,7 +85,9 @@ class Layers:
         pending = self._pending
         while (waiting := pending.next_waiting()) is not None:
             position, op, author = waiting
-            effect = self._apply(position, op, author)
+            effect, trace = self._apply(position, op, author)
+            for written, row in trace.images.items():
+                self._moved.setdefault(written, row)
             self.events.rebased(Rebased(position, op_id_of(op), effect))
         if self._moved:
             self._report_moved()
@@ -99,7 +101,7 @@ class Layers:
             self._tables.undo.put(position, None)
             self._tables.flush_if_many()
 
-    def _apply(self, position: int, op: Op, author: Author) -> Effect:
+    def _apply(self, position: int, op: Op, author: Author) -> tuple[Effect, Trace]:
         packed = pack_op(op)
         trace = Trace()
         state = self.state
@@ -114,7 +116,7 @@ class Layers:
             state.end()
         plain = effect.status is Status.APPLIED and isinstance(op, _PLAIN)
         self._pending.add(position, op, packed, author, trace, plain)
-        return effect
+        return effect, trace
 
     def _take_out(self, position: int) -> None:
         if position in self._pending.applied:

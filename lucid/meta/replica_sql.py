@@ -53,6 +53,11 @@ class Sql:
         except sqlcipher3.Error as error:
             raise self._told(error) from error
 
+    def rollback(self) -> None:
+        """Undo the transaction, if SQLite has not done so itself, as it does when a disk is full."""
+        if self._connection.in_transaction:
+            self.run("ROLLBACK")
+
     def close(self) -> None:
         self._closed = True
         self._connection.close()

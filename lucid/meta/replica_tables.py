@@ -125,7 +125,7 @@ class Tables(Unwritten):
         self.unwritten = self.writes = 0
         if self.in_transaction:
             self.in_transaction = False
-            self.connection.run("ROLLBACK")
+            self.connection.rollback()
 
     def _flush(self, table: Table) -> None:
         self.writes += len(table.dirty)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+from lucid.errors import Stopped
+
 __all__ = ["Turn"]
 
 REST_S = 0.002
@@ -22,14 +24,21 @@ class Turn:
         self._lock = threading.Lock()
         self._waiting: deque[None] = deque()  # one for each: append and pop need no lock
         self._taken = threading.Event()
+        self._closed = False
 
     def __enter__(self) -> None:
-        if self._lock.acquire(False):
-            return
-        self._waiting.append(None)
-        self._lock.acquire()
-        self._waiting.pop()
-        self._taken.set()
+        if not self._lock.acquire(False):
+            self._waiting.append(None)
+            self._lock.acquire()
+            self._waiting.pop()
+            self._taken.set()
+        if self._closed:
+            self._lock.release()
+            raise Stopped("The replica is closed.")
+
+    def close(self) -> None:
+        """Whoever asks for the lock from now on gets Stopped. REQUIRES: the caller holds it."""
+        self._closed = True
 
     def __exit__(self, *_exception: object) -> None:
         self._lock.release()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from lucid.errors import HistoryFork, InternalError, StateDamaged, Stopped
+from lucid.errors import HistoryFork, InternalError, StateDamaged
 from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.hashes import ZERO_HASH
 from lucid.format.ops import Genesis, Op, SegmentRow
@@ -241,10 +241,12 @@ class Writes:
 
     def commit_if_due(self) -> bool:
         """End the transaction if it is old or large enough. The sync thread calls it."""
+        if self._closed:
+            return False
         with self._turn:
             tables = self._tables
             idle = not (tables.unwritten or tables.in_transaction)
-            if self._broken or self._closed or idle:
+            if self._broken or idle:
                 return False
             few = tables.writes + tables.unwritten < self._commit_writes
             if few and self._clock.monotonic() < self._commit_at:
@@ -272,10 +274,11 @@ class Writes:
 
     def close(self) -> None:
         """Commit and close. Idempotent."""
+        if self._closed:
+            return
         with self._turn:
-            if self._closed:
-                return
             self._closed = True
+            self._turn.close()
             try:
                 if self._broken:
                     self._tables.rollback()
@@ -407,8 +410,6 @@ class Writes:
         self._commit_at = self._clock.monotonic() + COMMIT_S
 
     def _writing(self) -> _Writing:
-        if self._closed:
-            raise Stopped("The replica is closed.")
         if self._broken or self._tables.damage:
             raise StateDamaged(self._broken or self._tables.damage)
         return _Writing(self._break)

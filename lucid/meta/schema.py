@@ -304,6 +304,8 @@ def _open_existing(path: Path, key: bytes) -> tuple[Any, str]:
 
 
 def _make(path: Path, key: bytes) -> Any:
+    # SQLite gives the files beside a database its permissions.
+    path.touch(0o600)
     connection = connect(path, key)
     try:
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -315,5 +317,4 @@ def _make(path: Path, key: bytes) -> Any:
     except BaseException:
         connection.close()
         raise
-    path.chmod(0o600)
     return connection
