@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lucid.errors import CorruptObject, LocalError, Stopped
@@ -22,7 +20,7 @@ from lucid.format.journal import (
     decode_file_header,
     decode_record,
 )
-from lucid.local.disk import Disk, local_errors
+from lucid.local.disk import Disk, local_error, local_errors
 from lucid.local.frames import FileKey, JournalKeys, Position
 
 __all__ = ["JournalFiles", "file_path"]
@@ -63,8 +61,16 @@ class JournalFiles:
 
     def read_bytes(self, position: Position) -> bytes:
         """The same, not decoded."""
-        with self._borrowed(position.file) as found, local_errors("read the journal"):
+        found = self._acquire(position.file) or self._enter(position.file)
+        try:
             frame = self._disk.pread(found.fd, position.length, position.offset)
+        except OSError as error:
+            raise local_error(error, "read the journal") from error
+        finally:
+            with self._lock:
+                found.users -= 1
+            if found.leaving:
+                self._close_unused(found)
         head = (position.length - FRAME_HEAD_SIZE).to_bytes(FRAME_HEAD_SIZE, "little")
         if len(frame) != position.length or not frame.startswith(head):
             raise CorruptObject("A record of the journal is not where it was written.")
@@ -86,16 +92,6 @@ class JournalFiles:
             numbers = list(self._open)
         for number in numbers:
             self.forget(number)
-
-    @contextmanager
-    def _borrowed(self, number: int) -> Iterator[_OpenFile]:
-        found = self._acquire(number) or self._enter(number)
-        try:
-            yield found
-        finally:
-            with self._lock:
-                found.users -= 1
-            self._close_unused(found)
 
     def _acquire(self, number: int) -> _OpenFile | None:
         with self._lock:
