@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
-from tests.engine.rig import Rig
+from tests.engine.rig import EXAMPLES, Rig
+
+if "ENGINE_EXAMPLES" in os.environ:
+    hypothesis.settings.register_profile(
+        "engine", hypothesis.settings.get_profile("lucid"), max_examples=EXAMPLES
+    )
+    hypothesis.settings.load_profile("engine")
 
 
 @pytest.fixture

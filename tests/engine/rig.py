@@ -24,6 +24,9 @@ from tests.engine.reference import Row
 BLOCK = 64 * 1024
 """The smallest block: the same code in half the time."""
 
+EXAMPLES = int(os.environ.get("ENGINE_EXAMPLES", "40"))
+"""Random walks and files a test; memcheck.sh asks for fewer, as each costs fifty times more."""
+
 FILESPACE = bytes(range(16))
 GENERATION = bytes(range(16, 32))
 

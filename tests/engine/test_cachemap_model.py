@@ -11,6 +11,7 @@ from lucid.engine.cachemap import CacheMap
 from lucid.engine.errors import EngineError
 from lucid.engine.sodium import AdContext
 from tests.engine.reference import CacheModel
+from tests.engine.rig import EXAMPLES
 
 CTX = AdContext(1, b"data", bytes(16), bytes(16))
 IDS = [bytes([number]) * 32 for number in range(6)]
@@ -167,4 +168,4 @@ class CacheWalk(RuleBasedStateMachine):
 
 
 TestCacheWalk = CacheWalk.TestCase
-TestCacheWalk.settings = settings(max_examples=50, stateful_step_count=40)
+TestCacheWalk.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lucid.engine.pool import Pool, PooledBlock
-from tests.engine.rig import BLOCK
+from tests.engine.rig import BLOCK, EXAMPLES
 
 SLOT_BITS = 22
 
@@ -159,7 +159,7 @@ class PoolWalk(RuleBasedStateMachine):
 
 
 TestPoolWalk = PoolWalk.TestCase
-TestPoolWalk.settings = settings(max_examples=50, stateful_step_count=40)
+TestPoolWalk.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=60))

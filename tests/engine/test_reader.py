@@ -20,7 +20,7 @@ from lucid.engine.pool import Pool
 from lucid.engine.reader import READ_BYTES_MAX, Miss, ReadBuffer, Reader
 from lucid.engine.sodium import AdContext
 from tests.engine.reference import Row
-from tests.engine.rig import BLOCK, Rig, Segment, block_map
+from tests.engine.rig import BLOCK, EXAMPLES, Rig, Segment, block_map
 
 EDGES = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK]
 
@@ -102,7 +102,7 @@ def lay_out(
     return done, bytes(content[:size])
 
 
-@settings(max_examples=40)
+@settings(max_examples=EXAMPLES)
 @given(
     files(),
     st.lists(st.integers(0, BLOCK), min_size=5, max_size=5),
