@@ -29,7 +29,7 @@ HEADER = EntryHeader(1, b"g" * 16, b"o" * 32)
 ALONE = BODY._replace(session=0, session_previous=ZERO_HASH, segments=())
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(values.bodies())
 def test_a_body_goes_there_and_back(body: EntryBody) -> None:
     assert decode_body(encode_body(body)) == body

@@ -147,11 +147,15 @@ BAD_FIELDS: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "field", "bad"), BAD_FIELDS)
-def test_a_field_beyond_its_limit_is_refused(name: str, field: str, bad: Any) -> None:
+@pytest.mark.parametrize("name", CODECS)
+def test_a_field_beyond_its_limit_is_refused(name: str) -> None:
     value, encode, _ = CODECS[name]
-    with pytest.raises(FormatError):
-        encode(value._replace(**{field: bad}))
+    for field, bad in [(field, bad) for of, field, bad in BAD_FIELDS if of == name]:
+        try:
+            encode(value._replace(**{field: bad}))
+        except FormatError:
+            continue
+        pytest.fail(f"{field} = {bad!r} was taken")
 
 
 def altered(data: bytes, at: int, new: Any, behind: int = 0) -> bytes:

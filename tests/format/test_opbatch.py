@@ -76,7 +76,7 @@ EDGE_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data())
 def test_one_odd_field_among_many(data: st.DataObject) -> None:
     """The odd op is refused, or taken, with the very words of the single parser."""
@@ -96,6 +96,7 @@ def test_one_odd_field_among_many(data: st.DataObject) -> None:
     assert outcome(decode_ops, rows) == outcome(one_by_one, rows)
 
 
+@settings(max_examples=25)
 @given(st.data())
 def test_any_ops(data: st.DataObject) -> None:
     table = data.draw(values.tables())

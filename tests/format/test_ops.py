@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lucid.errors import FormatError, LucidError, UnsupportedFormat
@@ -40,6 +42,7 @@ def test_each_kind_goes_there_and_back(op: Op) -> None:
     assert type(through(op)) is type(op)
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_any_op_goes_there_and_back(data: st.DataObject) -> None:
     rows = data.draw(values.tables())
@@ -114,12 +117,21 @@ def plain_row(op: Op, field: str, bad: Any) -> list[Any]:
     return row
 
 
-@pytest.mark.parametrize(("op", "field", "bad"), BAD_FIELDS)
-def test_a_field_beyond_its_limit_is_refused(op: Op, field: str, bad: Any) -> None:
-    with pytest.raises((FormatError, UnsupportedFormat)):
-        encode_op(op._replace(**{field: bad}), TABLE)
-    with pytest.raises((FormatError, UnsupportedFormat)):
-        decode_op(plain_row(op, field, bad), ROWS)
+def is_refused(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except (FormatError, UnsupportedFormat):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kind", sorted({type(op).__name__ for op, _, _ in BAD_FIELDS}))
+def test_a_field_beyond_its_limit_is_refused(kind: str) -> None:
+    for op, field, bad in BAD_FIELDS:
+        if type(op).__name__ == kind:
+            broken, row = op._replace(**{field: bad}), plain_row(op, field, bad)
+            assert is_refused(partial(encode_op, broken, TABLE)), (field, bad)
+            assert is_refused(partial(decode_op, row, ROWS)), (field, bad)
 
 
 EDGES: list[tuple[Op, str, Any]] = [
@@ -136,10 +148,10 @@ EDGES: list[tuple[Op, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("op", "field", "edge"), EDGES)
-def test_the_limit_itself_is_taken(op: Op, field: str, edge: Any) -> None:
-    changed = op._replace(**{field: edge})
-    assert through(changed) == changed
+def test_the_limit_itself_is_taken() -> None:
+    for op, field, edge in EDGES:
+        changed = op._replace(**{field: edge})
+        assert through(changed) == changed, field
 
 
 @pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: type(op).__name__)
@@ -215,10 +227,9 @@ BAD_CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("changes", BAD_CHANGES)
-def test_a_change_that_cannot_be_is_not_written(changes: tuple[Change, ...]) -> None:
-    with pytest.raises(FormatError):
-        encode_op(STAGE._replace(changes=changes), TABLE)
+def test_a_change_that_cannot_be_is_not_written() -> None:
+    for changes in BAD_CHANGES:
+        assert is_refused(partial(encode_op, STAGE._replace(changes=changes), TABLE)), changes
 
 
 BAD_CHANGE_ROWS = [
@@ -249,10 +260,10 @@ BAD_CHANGE_ROWS = [
 ]
 
 
-@pytest.mark.parametrize("row", BAD_CHANGE_ROWS)
-def test_a_change_that_cannot_be_is_not_read(row: Any) -> None:
-    with pytest.raises(FormatError):
-        decode_op([8, values.op_id(1), TIME_NS, values.op_id(2), [row]], ROWS)
+def test_a_change_that_cannot_be_is_not_read() -> None:
+    for row in BAD_CHANGE_ROWS:
+        stage = [8, values.op_id(1), TIME_NS, values.op_id(2), [row]]
+        assert is_refused(partial(decode_op, stage, ROWS)), row
 
 
 def test_blocks_may_end_where_the_footer_begins() -> None:
