@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lucid.crypto.keyring import KeyRing
 from lucid.crypto.member import MemberKeys, verify
 from lucid.crypto.sealing import TAG_ENTRY, Place, open_object, seal_object
-from lucid.errors import CorruptObject, DataError, FormatError
+from lucid.errors import CorruptObject, DataError, FormatError, UnsupportedFormat
 from lucid.format.entry import (
     HEADER_SIZE,
     SIGNATURE_SIZE,
@@ -104,8 +104,9 @@ def open_entry(
     """What entry `sequence` says, or why it is void by its own bytes.
 
     `generation` is the one of the state before this entry, `sign_key_of` gives the signing key of a
-    member of that state. Raises UnknownKey without the key of that generation: who cannot read
-    stops, and calls nothing void. Read the entry again before calling it void.
+    member of that state. Raises UnknownKey without the key of that generation, and
+    UnsupportedFormat for a genesis with rules of a newer version: who cannot read stops, and calls
+    nothing void. Read the entry again before calling it void.
     """
     # Asked for before anything is judged: whoever lacks the key cannot tell a void entry.
     ring.log_key(bytes(SEGMENT_ID_SIZE), generation)
@@ -144,6 +145,9 @@ def _judge(
         body = decode_body(packed)
         check_body(sequence, body)
     except DataError as error:
+        # Genesis sets the rules. Whoever does not know them stops; elsewhere genesis is void.
+        if sequence == 1 and isinstance(error, UnsupportedFormat):
+            raise
         return void(VoidReason.FORMAT, str(error))
     sign_key = sign_key_of(body.member)
     if sign_key is None:

@@ -9,8 +9,9 @@ from lucid.crypto.entry import OpenedEntry, VoidEntry, VoidReason, open_entry, s
 from lucid.crypto.keyring import KeyRing
 from lucid.crypto.member import MemberKeys
 from lucid.crypto.sealing import TAG_ENTRY, seal_object
-from lucid.errors import FormatError, UnknownKey
+from lucid.errors import FormatError, UnknownKey, UnsupportedFormat
 from lucid.format import limits
+from lucid.format.canonical import pack, unpack
 from lucid.format.entry import (
     HEADER_SIZE,
     EntryBody,
@@ -19,7 +20,7 @@ from lucid.format.entry import (
     encode_header,
     signed_bytes,
 )
-from lucid.format.hashes import hash_bytes
+from lucid.format.hashes import ZERO_HASH, hash_bytes
 from lucid.format.ops import Drop, Setxattr
 from tests.crypto.reference import fixed_entropy
 from tests.format import values
@@ -174,6 +175,16 @@ def test_who_signs_for_another_member_is_void() -> None:
     ],
 )
 def test_a_body_out_of_form_is_void(packed: bytes) -> None:
+    assert reason(sealed_by_hand(packed)) is VoidReason.FORMAT
+
+
+def test_who_does_not_know_the_rules_of_genesis_stops() -> None:
+    first = BODY._replace(session=0, session_previous=ZERO_HASH, segments=(), ops=(values.GENESIS,))
+    fields = unpack(encode_body(first))
+    fields[7][0][4] = 2
+    packed = pack(fields)
+    with pytest.raises(UnsupportedFormat, match="rules 2"):
+        opened(sealed_by_hand(packed, sequence=1), 1)
     assert reason(sealed_by_hand(packed)) is VoidReason.FORMAT
 
 
