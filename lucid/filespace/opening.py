@@ -325,6 +325,7 @@ class _Opening:
             book.adopt(picture.session_position, record)
         self._opened.session = record.session
         replica.set_own_session(record.session)
+        replica.commit_now()  # A crash, and then no store: the session must be known here.
         limit = max(picture.limit, 1)
         kept = []
         if picture.limit_position is not None:
