@@ -32,7 +32,13 @@ from lucid.engine.cachemap import CacheMap
 from lucid.engine.pool import Pool
 from lucid.engine.reader import Reader
 from lucid.engine.sodium import tag_bytes
-from lucid.errors import FilespaceMissing, StateForeign, StoreUnavailable
+from lucid.errors import (
+    FilespaceMissing,
+    LucidError,
+    StateForeign,
+    StoreUnavailable,
+    StoreUnfit,
+)
 from lucid.filespace import founding
 from lucid.filespace.events import tell_changes
 from lucid.filespace.files import Files
@@ -58,6 +64,7 @@ from lucid.meta.log import LogReader, LogWriter, follow
 from lucid.meta.replica import Replica
 from lucid.meta.verify import Origin
 from lucid.store.base import ObjectStore
+from lucid.store.probe import probe
 from lucid.sync.committer import Committer, Session
 from lucid.sync.order import Order
 from lucid.sync.publisher import Publisher
@@ -67,6 +74,8 @@ __all__ = ["Opened", "open_parts"]
 
 log = logging.getLogger(__name__)
 
+PROBE_WRITERS = 4
+"""Racers of the probe at a mount; at init there are more. Some stores take seconds for many."""
 STAGING_SLACK = 256 * 1024 * 1024
 """Writers stop at the limit; what was accepted may go a little over it to be sealed."""
 CATCH_UP_ENTRIES = 100_000
@@ -89,6 +98,22 @@ class Opened:
         self.problems: list[str] = []
         self.ring: KeyRing
         self.reader: LogReader
+        self.entropy: Entropy
+        self.probed = False
+
+    def probe(self) -> None:
+        """Look once whether the store still keeps its rules; if not, writing stops."""
+        if self.probed or self.parts.read_only or not self.committer.online:
+            return
+        self.probed = True
+        try:
+            self.problems.extend(probe(self.parts.store, self.entropy, writers=PROBE_WRITERS))
+        except StoreUnfit as error:
+            self.parts.order.stop(error)
+            raise
+        except LucidError:
+            self.probed = False
+            raise
 
 
 def open_parts(
@@ -144,6 +169,7 @@ class _Opening:
 
     def run(self) -> None:
         forbid_core_dumps()
+        self._opened.entropy = self._entropy
         unlocked = self._unlock()
         self._opened.unlocked = unlocked
         self._closing.callback(unlocked.keys.close)
@@ -204,6 +230,7 @@ class _Opening:
         self._opened.state = state
         data = state.read_device()
         if data is None:
+            self._probe()
             new = make_device(unlocked, state.place(), self._entropy)
             state.write_device(new.data)
             keys = new.keys
@@ -216,6 +243,15 @@ class _Opening:
         self._closing.callback(keys.close)
         self._remember_url(filespace)
         return keys
+
+    def _probe(self) -> None:
+        """A store that lets two writers win one name is refused before a new device trusts it.
+
+        Later mounts look again once they are under way: see `Opened.probe`.
+        """
+        if self._online and not self._config.read_only:
+            self._opened.problems.extend(probe(self._store, self._entropy, writers=PROBE_WRITERS))
+            self._opened.probed = True
 
     def _remember_url(self, filespace: bytes) -> None:
         if self._config.state_dir is not None:

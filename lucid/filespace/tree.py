@@ -49,6 +49,7 @@ class Tree:
                 Chore("write the replica's log into its file", 10.0, parts.replica.checkpoint_wal),
                 Chore("empty the journal", 5.0, parts.book.empty_if_worth),
                 Chore("publish open files", 1.0, self._publish_due),
+                Chore("probe the store", 5.0, opened.probe),
             ],
             parts.clock,
         )
