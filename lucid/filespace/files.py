@@ -392,7 +392,8 @@ class Files:
             return draft_attributes(draft, 1, draft.mode, draft.uid, draft.gid, 0)
         attributes = attributes_of(row)
         touched = parts.table.touched(ino) if stat.S_ISDIR(row.mode) else 0
-        if touched > attributes.mtime_ns:
+        # What utimensat set after the newest change of a name stands (rsync and tar set the past).
+        if touched > max(attributes.mtime_ns, row.mtime_set_ns):
             attributes = attributes._replace(
                 mtime_ns=touched, ctime_ns=max(touched, attributes.ctime_ns)
             )
