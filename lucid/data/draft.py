@@ -69,6 +69,8 @@ class Draft:
         self.dirty: dict[int, DirtyBlock] = {}
         self.dirty_bytes = 0
         self.patches: dict[int, list[PatchPlace]] = {}
+        self.patched = False
+        """The journal has held patches of it: each cut must be an image there, behind them."""
         self.image: Live | None = None
         self.written = False
         """Bytes came since the last publish: under durability "store" close() waits for them."""

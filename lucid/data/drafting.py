@@ -59,6 +59,18 @@ class Drafting:
             raise FileTooLarge("A file has at most 1 EiB.")
         if not data:
             return 0
+        try:
+            self._write_blocks(draft, offset, end, data)
+        except BaseException:
+            # What was laid beyond the end must not come up when the file grows later.
+            draft.sealed.cut(draft.size)
+            raise
+        draft.size = max(draft.size, end)
+        draft.written = True
+        draft.touch(self._clock.time_ns(), self._clock.monotonic())
+        return len(data)
+
+    def _write_blocks(self, draft: Draft, offset: int, end: int, data: bytes | memoryview) -> None:
         block_size = draft.geometry.block_size
         with memoryview(data) as view:
             at = offset
@@ -75,10 +87,6 @@ class Drafting:
                 stop = min(end, (block + 1) * block_size)
                 self._write_part(draft, block, within, view[at - offset : stop - offset])
                 at = stop
-        draft.size = max(draft.size, end)
-        draft.written = True
-        draft.touch(self._clock.time_ns(), self._clock.monotonic())
-        return len(data)
 
     def _seal_full(self, draft: Draft, first: int, view: memoryview) -> None:
         size = draft.geometry.block_size
@@ -133,23 +141,23 @@ class Drafting:
         if size > SIZE_MAX:
             raise FileTooLarge("A file has at most 1 EiB.")
         if size < draft.size:
-            cut_patches = self._cut(draft, size)
+            self._cut(draft, size)
             draft.keep = min(draft.keep, size)
             draft.size = size
             draft.truncated = draft.truncated or size == 0
             draft.touch(self._clock.time_ns(), self._clock.monotonic())
-            if cut_patches:
-                # Recovery cuts patches by the sizes of the images behind them.
-                self._save_image(draft, [])
+            if draft.patched:
+                # Recovery cuts patches by the sizes of the images behind them, those too that lie
+                # under blocks sealed since: without those blocks they would come up again.
+                self.save(draft)
             return
         draft.size = size
         draft.touch(self._clock.time_ns(), self._clock.monotonic())
 
-    def _cut(self, draft: Draft, size: int) -> bool:
+    def _cut(self, draft: Draft, size: int) -> None:
         block_size = draft.geometry.block_size
         last, within = divmod(size, block_size)
         draft.sealed.cut(size)
-        cut_patches = False
         for block in [one for one in draft.dirty if one >= last]:
             if block > last or not within:
                 self._forget_dirty(draft, block)
@@ -157,7 +165,6 @@ class Drafting:
                 shrunk = draft.dirty[block].cut(within)
                 self._grow(draft, -shrunk)
         for block in [one for one in draft.patches if one >= last]:
-            cut_patches = True
             places = draft.patches.pop(block)
             kept = [
                 place._replace(end=min(place.end, within))
@@ -167,9 +174,10 @@ class Drafting:
             self._book.release(
                 place.live for place in places if place.start >= within or block > last
             )
+            for place in kept:
+                place.live.length = place.end - place.start
             if kept:
                 draft.patches[block] = kept
-        return cut_patches
 
     # -- reading
 
@@ -298,6 +306,7 @@ class Drafting:
             draft.patches.setdefault(block, []).append(PatchPlace(start, end, live))
         for block in {block for block, _, _ in places}:
             draft.dirty[block].unsaved.clear()
+            draft.patched = True
         draft.changed = False
 
     def _image(self, draft: Draft, released: bool) -> Image:
@@ -369,18 +378,21 @@ class Drafting:
 
     def discard(self, draft: Draft) -> None:
         """Forget the draft: published, or not wanted. REQUIRES: lock held."""
+        # First of all: whoever waits for the lock must look for another draft, whatever happens.
+        draft.gone = True
         for block in list(draft.dirty):
             self._forget_dirty(draft, block)
         for places in draft.patches.values():
             self._book.release(place.live for place in places)
         draft.patches.clear()
-        self._staged.retire(draft.owner)
-        self._staged.drop(draft.owner.segments)
-        draft.owner.segments.clear()
         self._book.release([draft.image])
         draft.image = None
+        segments, draft.owner.segments = draft.owner.segments, set()
+        try:
+            self._staged.retire(draft.owner)
+        finally:
+            self._staged.drop(segments)
         draft.base_map = draft.sealed_map = None
-        draft.gone = True
 
     def forget_saved(self, draft: Draft) -> None:
         """The file lost its last name: the journal need not keep what only open handles can read.

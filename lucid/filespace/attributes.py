@@ -78,7 +78,13 @@ class AttributeOps:
             draft.atime_ns = draft.atime_ns if atime_ns is None else atime_ns
             draft.mtime_ns = draft.mtime_ns if mtime_ns is None else mtime_ns
             draft.ctime_ns = self._parts.clock.time_ns()
-            draft.changed = True
+            self._keep(draft)
+
+    def _keep(self, draft: Draft) -> None:
+        """A change of a file that kill -9 would not take survives it too. REQUIRES: lock held."""
+        draft.changed = True
+        if draft.image is not None:
+            self._parts.drafting.save(draft)
 
     # -- extended attributes
 
@@ -161,7 +167,7 @@ class AttributeOps:
                     self._check_total(list(draft.xattrs.items()), name, value)
                     draft.xattrs[name] = value
                 draft.ctime_ns = parts.clock.time_ns()
-                draft.changed = True
+                self._keep(draft)
             return
         parts.inode(ino)
         if value is not None:

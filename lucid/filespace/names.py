@@ -28,6 +28,8 @@ from lucid.meta.state import ROOT_INO, InodeRow
 __all__ = ["Names"]
 
 TARGET_MAX = 4095
+PAGE_MAX = 500
+"""Names in one answer. Below what the replica gives at once: a shorter page means the end."""
 
 
 class Names:
@@ -59,6 +61,7 @@ class Names:
             parts.directory(ino)
         # Private names first: one that is published meanwhile is then seen in the replica, and
         # the dictionary drops it where both have it.
+        limit = min(limit, PAGE_MAX)
         private = parts.table.children(ino, after)
         rows = parts.replica.readdir_rows(ino, after, limit)
         found: dict[int, DirectoryEntry] = {}

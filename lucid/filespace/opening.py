@@ -300,7 +300,7 @@ class _Opening:
         superblock = unlocked.superblock
         keys = JournalKeys(superblock.suite, superblock.filespace, local.journal_key)
         replay = Replay(self._disk, self._opened.state.journal, keys)
-        picture = read(replay)
+        picture = read(replay, superblock.block_size)
         if replay.report.torn_bytes:
             log.warning(
                 "The end of the journal was torn off (%d bytes): what was not yet durable is gone.",

@@ -57,6 +57,7 @@ class FilePicture:
 class Picture:
     """What a journal says, in the end."""
 
+    block_size: int
     session: SessionRecord | None = None
     session_position: Position | None = None
     limit: int = 0
@@ -72,9 +73,9 @@ class Picture:
     dead: list[Position] = field(default_factory=list)
 
 
-def read(records: Iterable[tuple[Position, Record]]) -> Picture:
+def read(records: Iterable[tuple[Position, Record]], block_size: int) -> Picture:
     """Sort out a replayed journal."""
-    picture = Picture()
+    picture = Picture(block_size)
     for position, record in records:
         _READERS[type(record)](picture, position, record)  # type: ignore[operator]
     for place in [place for place in picture.ops if place <= picture.settled]:
@@ -101,6 +102,8 @@ def _read_op(picture: Picture, position: Position, record: OpRecord) -> None:
     picture.ops[record.position] = (position, record)
     picture.last_position = max(picture.last_position, record.position)
     _keep_rows(picture, record.segments)
+    if old is not None:
+        return  # Written anew by a recovery: what came of the file after its first time stays.
     if isinstance(record.op, Create):
         _forget_file(picture, record.op.op_id)
     elif isinstance(record.op, Content):
@@ -131,11 +134,20 @@ def _read_image(picture: Picture, position: Position, record: ImageRecord) -> No
     if old is not None:
         picture.dead.append(old.position)
         for place, patch in old.patches:
-            if _still_on_top(patch, old.image, record.image):
-                new.patches.append((place, patch))
+            left = _cut_patch(patch, record.image.size - patch.block * picture.block_size)
+            if left is not None and _still_on_top(patch, old.image, record.image):
+                new.patches.append((place, left))
             else:
                 picture.dead.append(place)
     picture.files[record.ino] = new
+
+
+def _cut_patch(patch: Patch, size: int) -> Patch | None:
+    """What is left of a patch when only `size` bytes of its block are in the file."""
+    length = min(len(patch.data), size - patch.offset)
+    if length <= 0:
+        return None
+    return patch if length == len(patch.data) else patch._replace(data=patch.data[:length])
 
 
 def _place_of(image: Image, block: int) -> tuple[object, ...] | None:
@@ -347,6 +359,8 @@ class Recovery:
         if end <= patch.offset:
             self._parts.book.release([live])
             return
+        draft.patched = True
+        live.length = end - patch.offset
         places = draft.patches.setdefault(patch.block, [])
         places.append(PatchPlace(patch.offset, end, live))
 

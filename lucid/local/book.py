@@ -19,14 +19,20 @@ from lucid.local.journal import Journal
 __all__ = ["JournalBook", "Live"]
 
 
+_RANKS: dict[type, int] = {ImageRecord: 1, Patch: 2}
+
+
 class Live:
     """A record that is still needed. `position` changes when the journal moves it."""
 
-    __slots__ = ("follows_image", "position")
+    __slots__ = ("length", "position", "rank")
 
-    def __init__(self, position: Position, follows_image: bool) -> None:
+    def __init__(self, position: Position, rank: int) -> None:
         self.position = position
-        self.follows_image = follows_image
+        self.rank = rank
+        """Its place among what the journal moves together: patches come behind images."""
+        self.length: int | None = None
+        """Bytes of a patch that count, where the file was cut since."""
 
 
 class JournalBook:
@@ -96,16 +102,31 @@ class JournalBook:
             upto = self.journal.worth_emptying()
             if upto is None:
                 return False
+            # All images and patches move, behind everything else: an image behind the ops that its
+            # file was published by before, each patch behind the newest image, which it is on.
             moving = sorted(
-                (live for live in self._live if live.position.file <= upto or live.follows_image),
-                key=lambda live: (live.position.file, live.position.ordinal),
+                (live for live in self._live if live.position.file <= upto or live.rank),
+                key=lambda live: (live.rank, live.position.file, live.position.ordinal),
             )
-            moved = self.journal.compact(upto, [live.position for live in moving])
+            moved = self.journal.compact(upto, [self._as_needed(live) for live in moving])
             for live, position in zip(moving, moved, strict=True):
                 live.position = position
+                live.length = None
         return True
 
+    def _as_needed(self, live: Live) -> Position | Record:
+        """What moves: the record as it is, or what counts of a patch that was cut.
+
+        The smaller image that cut it does not move: a newer one has taken its place.
+        """
+        if live.length is None:
+            return live.position
+        record = self.journal.read(live.position)
+        if not isinstance(record, Patch):
+            raise InternalError("Only patches are cut.")
+        return record._replace(data=record.data[: live.length])
+
     def _keep(self, position: Position, record: Record) -> Live:
-        live = Live(position, isinstance(record, (Patch, ImageRecord)))
+        live = Live(position, _RANKS.get(type(record), 0))
         self._live.add(live)
         return live
