@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from lucid.mount.options import MountOptions
+from tests.cli.conftest import Lucid
 from tests.mount.drive import Drive
+from tests.mount.machines import Machines
 from tests.mount.memory_surface import MemorySurface
 
 MakeDrive = Callable[..., Drive]
@@ -37,6 +39,14 @@ def make_drive(tmp_path: Path) -> Iterator[MakeDrive]:
     yield make
     for drive in made:
         drive.stop()
+
+
+@pytest.fixture
+def machines(own_home: Path, own_registry: None, tmp_path: Path) -> Iterator[Machines]:
+    """A real filespace in a directory, mounted by the command, from several state directories."""
+    lucid = Lucid(own_home)
+    yield Machines(lucid, tmp_path)
+    lucid.clean()
 
 
 @pytest.fixture
