@@ -17,13 +17,15 @@ from lucid.data.drafting import Drafting
 from lucid.data.drafts import DraftTable
 from lucid.data.segments import StagedSegments
 from lucid.errors import DataError, LucidError, Stopped
-from lucid.format.ops import Content, Create
+from lucid.format.ops import Content, Create, Stage
 from lucid.meta.fold_effect import Effect
 from lucid.sync.order import Hold, Order
 
 __all__ = ["Publisher"]
 
 PAUSE_S = 1.0
+CHANGES_MAX = 16_384
+"""Changes of one op: about a MiB of an entry."""
 BUILD_ROUNDS = 4
 """Blocks are built without the order lock; a writer that is faster than this is made to wait."""
 
@@ -109,7 +111,12 @@ class Publisher:
     def _place(self, draft: Draft) -> None:
         """REQUIRES: order lock and draft lock held; everything sealed."""
         changes = draft.sealed.runs()
-        segments = draft.segments()
+        op_id = draft.ino if draft.private else self._next_op_id()
+        while len(changes) > CHANGES_MAX:
+            # More than one entry holds: the first parts enter the log before the op they are for.
+            part, changes = changes[:CHANGES_MAX], changes[CHANGES_MAX:]
+            names = {change.segment for change in part if change.segment}
+            self._order.place(Stage(self._next_op_id(), draft.ctime_ns, op_id, part), names)
         if draft.private:
             op: Create | Content = Create(
                 draft.ino, draft.ctime_ns, draft.parent, draft.name, draft.mode, draft.uid,
@@ -118,10 +125,10 @@ class Publisher:
             )  # fmt: skip
         else:
             op = Content(
-                self._next_op_id(), draft.ctime_ns, draft.ino, draft.base, draft.parent, draft.name,
+                op_id, draft.ctime_ns, draft.ino, draft.base, draft.parent, draft.name,
                 min(draft.keep, draft.size), draft.size, draft.mtime_ns, draft.ctime_ns, changes,
             )  # fmt: skip
-        effect = self._order.place(op, segments)
+        effect = self._order.place(op, {change.segment for change in changes if change.segment})
         self._published(draft, effect)
         self._table.remove(draft)
         self._drafting.discard(draft)
