@@ -18,7 +18,14 @@ try:
         stored_length,
         unit_cover,
     )
-    from .blockmap import FLAG_COMPRESSED, KIND_DATA, KIND_HOLE, KIND_LOST, BlockMap
+    from .blockmap import (
+        FLAG_COMPRESSED,
+        KIND_DATA,
+        KIND_HOLE,
+        KIND_LOST,
+        KIND_UNREADABLE,
+        BlockMap,
+    )
     from .bulk import BATCH_BLOCKS_MAX, digest_blocks, is_zero, open_blocks, seal_blocks
     from .cachemap import MAX_OPEN_FILES, CacheMap
     from .pool import ARENA_BYTES, Pool, PooledBlock
@@ -44,7 +51,7 @@ except ImportError as _cause:
         f"({_cause}). In a source tree run ./build.sh; otherwise install lucidfs again."
     ) from _cause
 
-from .errors import CacheIOError, CorruptBlock, EngineError, LostBlock
+from .errors import CacheIOError, CorruptBlock, EngineError, LostBlock, UnreadableBlock
 from .selftest import SLOW_AEGIS, SelfTest, check_answers, selftest
 
 __all__ = [
@@ -60,6 +67,7 @@ __all__ = [
     "KIND_DATA",
     "KIND_HOLE",
     "KIND_LOST",
+    "KIND_UNREADABLE",
     "MAX_OPEN_FILES",
     "OBJECT_ID_BYTES",
     "READ_BYTES_MAX",
@@ -81,6 +89,7 @@ __all__ = [
     "ReadBuffer",
     "Reader",
     "SelfTest",
+    "UnreadableBlock",
     "block_length",
     "block_range",
     "build_ad",

@@ -9,6 +9,8 @@ cdef enum Kind:
     DATA = 1
     HOLE = 2
     LOST = 3
+    # Not in the format: data whose flags this version does not know how to open.
+    UNREADABLE = 255
 
 cdef enum:
     COMPRESSED = 1

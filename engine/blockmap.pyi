@@ -12,6 +12,7 @@ from .cachemap import CacheMap
 KIND_DATA: Final[int]
 KIND_HOLE: Final[int]
 KIND_LOST: Final[int]
+KIND_UNREADABLE: Final[int]
 FLAG_COMPRESSED: Final[int]
 
 #: first block, count, kind, slot, first ordinal, offset in the segment, stored length
@@ -26,7 +27,8 @@ class BlockMap:
     The columns are one row an extent, sorted by first_block, without overlap; what no extent names
     is a gap and reads as zeros.  Each data extent holds a reference on its slot until this object
     goes.  `lengths` (flat) and `lengths_index` (first entry of the extent's lengths, or -1) are
-    given only when some extent's blocks are not all full.  Raises ValueError for impossible rows.
+    given only when some extent's blocks are not all full.  Raises ValueError for impossible rows;
+    compressed ones become KIND_UNREADABLE: only reading those blocks is an error.
     """
 
     def __new__(

@@ -32,6 +32,7 @@ from .errors import EngineError
 KIND_DATA = DATA
 KIND_HOLE = HOLE
 KIND_LOST = LOST
+KIND_UNREADABLE = UNREADABLE
 FLAG_COMPRESSED = COMPRESSED
 
 
@@ -187,6 +188,9 @@ cdef class BlockMap:
             raise ValueError(f"row {row}: count {extent.count} is out of range")
         if extent.first_block < free_from or extent.first_block > blocks_max - extent.count:
             raise ValueError(f"row {row}: block {extent.first_block} is out of order or range")
+        if extent.kind == DATA and extent.flags & COMPRESSED:
+            # One such row does not make the rest of the file unreadable.
+            extent.kind = UNREADABLE
         if extent.kind == DATA:
             self.check_data_row(extent, row, lengths)
             if core_retain(&self.cachemap.core, extent.slot, &extent.token, &extent.tag) != 0:
@@ -201,8 +205,6 @@ cdef class BlockMap:
         return 0
 
     cdef int check_data_row(self, Extent *extent, Py_ssize_t row, int64_t lengths) except -1:
-        if extent.flags & COMPRESSED:
-            raise ValueError(f"row {row}: compressed blocks are not known to this version")
         if not 1 <= extent.last_len <= self.map.block_size:
             raise ValueError(f"row {row}: last_len {extent.last_len} is out of range")
         if extent.last_valid > extent.last_len:

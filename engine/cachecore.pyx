@@ -258,7 +258,10 @@ cdef int core_absent(
 
 cdef int core_clear(
     CacheCore *core, int32_t index, int64_t offset, int64_t length) noexcept nogil:
-    """Forget every unit that a range of stored bytes touches, and the descriptor.  0 or -1."""
+    """Forget every unit that a range of stored bytes touches, and the descriptor.  0 or -1.
+
+    A slot whose file cannot be looked at counts as empty from then on: its disk is gone around.
+    """
     cdef Slot *slot
     cdef int fd = NONE
     pthread_mutex_lock(&core.mutex)
@@ -267,6 +270,7 @@ cdef int core_clear(
         length = cut_range(offset, length, slot.stored_len)
         if length > 0:
             bits_clear(slot, unit_floor(offset), unit_ceil(offset + length))
+        slot.flags |= SLOT_LOADED
         # The descriptor may be of a file that was replaced meanwhile: look by name again.
         fd = drop_fd(core, slot, index)
         relist(&core.table, index, False)

@@ -12,5 +12,6 @@ cdef class CacheMap:
     cdef Slot *held(self, int64_t index) except NULL
     cdef int unheld(self, int fd) except -1
     cdef uint32_t flags_of(self, int64_t index) except? 0xFFFFFFFF
-    cdef int ensure_loaded(self, int64_t index, bint rescan) except -1
+    cdef uint32_t keyed_flags(self, int64_t index) except? 0xFFFFFFFF
+    cdef int ensure_loaded(self, int64_t index) except -1
     cdef int choose(self, int64_t bytes_to_free, int limit, int32_t *chosen) noexcept nogil

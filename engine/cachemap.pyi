@@ -65,16 +65,20 @@ class CacheMap:
         """
 
     def clear_present(self, slot: int, offset: int, length: int) -> None:
-        """Forget every unit that the range touches (its bytes proved wrong)."""
+        """Forget every unit that the range touches: its bytes proved wrong, or its disk failed."""
 
     def missing(self, slot: int, offset: int, length: int) -> list[tuple[int, int]]:
-        """Absent (offset, length) ranges under a byte range, in whole units, neighbours merged."""
+        """Absent (offset, length) ranges under a byte range, in whole units, neighbours merged.
+
+        What cannot be looked at, because the disk fails, is absent.
+        """
 
     def is_present(self, slot: int, offset: int, length: int) -> bool: ...
     def load_presence(self, slot: int) -> int:
         """Rebuild presence from the file's holes; return its allocated bytes (the new charge).
 
         `missing`, `is_present` and the reader do this by themselves at the first touch.
+        Raises CacheIOError.
         """
 
     def charge(self, slot: int) -> int: ...

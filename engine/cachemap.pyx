@@ -263,6 +263,12 @@ cdef class CacheMap:
         self.unheld(NONE)
         return flags
 
+    cdef uint32_t keyed_flags(self, int64_t index) except? 0xFFFFFFFF:
+        cdef uint32_t flags = self.flags_of(index)
+        if not flags & SLOT_KEYED:
+            raise EngineError(f"slot {index} has no key and length yet")
+        return flags
+
     def is_staged(self, int64_t slot):
         return (self.flags_of(slot) & SLOT_STAGED) != 0
 
@@ -336,7 +342,7 @@ cdef class CacheMap:
     def clear_present(self, int64_t slot, int64_t offset, int64_t length):
         cdef int rc
         check_range(offset, length)
-        self.ensure_loaded(slot, False)
+        self.ensure_loaded(slot)
         with nogil:
             rc = core_clear(&self.core, <int32_t>slot, offset, length)
         if rc != 0:
@@ -347,32 +353,32 @@ cdef class CacheMap:
         cdef int count
         cdef int at
         check_range(offset, length)
-        self.ensure_loaded(slot, False)
+        self.ensure_loaded(slot)
         count = core_absent(&self.core, <int32_t>slot, offset, length, ranges, RANGES_MAX)
         return [(ranges[at].offset, ranges[at].length) for at in range(count)]
 
     def is_present(self, int64_t slot, int64_t offset, int64_t length):
         check_range(offset, length)
-        self.ensure_loaded(slot, False)
+        self.ensure_loaded(slot)
         return core_peek(&self.core, <int32_t>slot, offset, length) == READY
 
-    cdef int ensure_loaded(self, int64_t index, bint rescan) except -1:
-        """Read presence from the file if that was not done.  Raises CacheIOError, EngineError."""
+    cdef int ensure_loaded(self, int64_t index) except -1:
+        """Read presence from the file if that was not done.  What cannot be read is absent."""
         cdef int error = 0
-        cdef int status
-        cdef uint32_t flags = self.flags_of(index)
-        if not flags & SLOT_KEYED:
-            raise EngineError(f"slot {index} has no key and length yet")
-        if flags & (SLOT_LOADED | SLOT_STAGED) and not rescan:
-            return 0
-        with nogil:
-            status = core_load(&self.core, <int32_t>index, rescan, &error)
-        if status == BROKEN:
-            raise CacheIOError(error, index)
+        cdef uint32_t flags = self.keyed_flags(index)
+        if not flags & (SLOT_LOADED | SLOT_STAGED):
+            with nogil:
+                core_load(&self.core, <int32_t>index, False, &error)
         return 0
 
     def load_presence(self, int64_t slot):
-        self.ensure_loaded(slot, True)
+        cdef int error = 0
+        cdef int status
+        self.keyed_flags(slot)
+        with nogil:
+            status = core_load(&self.core, <int32_t>slot, True, &error)
+        if status == BROKEN:
+            raise CacheIOError(error, slot)
         return self.charge(slot)
 
     # --- Recency and eviction --------------------------------------------------------------------

@@ -7,7 +7,7 @@ Kernels never raise; a wrapper raises one of these after it has taken the GIL ba
 
 from __future__ import annotations
 
-__all__ = ["CacheIOError", "CorruptBlock", "EngineError", "LostBlock"]
+__all__ = ["CacheIOError", "CorruptBlock", "EngineError", "LostBlock", "UnreadableBlock"]
 
 
 class EngineError(Exception):
@@ -43,6 +43,14 @@ class LostBlock(EngineError):
 
     def __init__(self, block: int) -> None:
         super().__init__(f"block {block} of the file is recorded as lost")
+        self.block = block
+
+
+class UnreadableBlock(EngineError):
+    """This block is stored in a way that this version does not know (compressed): EIO."""
+
+    def __init__(self, block: int) -> None:
+        super().__init__(f"block {block} of the file is stored in a way this version cannot read")
         self.block = block
 
 

@@ -17,6 +17,7 @@ cdef enum ReadStatus:
     READ_BROKEN = 4     # the disk under the cache failed
     READ_NO_SLOT = 5    # the cache map was closed
     READ_NO_MEMORY = 6
+    READ_UNREADABLE = 7 # stored in a way this version does not know
 
 cdef struct ReaderCore:
     CacheCore *cache

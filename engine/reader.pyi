@@ -50,7 +50,8 @@ class Reader:
         """The bytes [offset, offset + length), cut to the file's size.
 
         Raises CorruptBlock (slot, ordinal, from_cache=True: clear its presence and fetch again),
-        LostBlock, CacheIOError, or ValueError for a length over READ_BYTES_MAX.
+        LostBlock, UnreadableBlock, ValueError for a length over READ_BYTES_MAX, or CacheIOError:
+        clear the slot's presence, then it is a Miss and can be opened from memory.
         """
 
     def open_from(

@@ -28,7 +28,7 @@ from .addr cimport (
     unit_ceil,
     unit_floor,
 )
-from .blockmap cimport DATA, LOST, BlockMap, MapCore, Place, find_place
+from .blockmap cimport DATA, LOST, UNREADABLE, BlockMap, MapCore, Place, find_place
 from .cachecore cimport (
     ABSENT,
     BROKEN,
@@ -59,7 +59,7 @@ from .segfile cimport read_at
 from .shelf cimport Piece, Shelf, shelf_free, shelf_give, shelf_init, shelf_take
 from .sodium cimport TAG_LEN_MAX, open_block
 
-from .errors import CacheIOError, CorruptBlock, EngineError, LostBlock
+from .errors import CacheIOError, CorruptBlock, EngineError, LostBlock, UnreadableBlock
 
 READ_BYTES_MAX = LONGEST_READ
 FREE_BYTES_MAX = REPLIES_HELD
@@ -218,19 +218,29 @@ cdef int fill_data(
     return READ_DONE
 
 
+cdef int refusal(int kind) noexcept nogil:
+    """The status of a block that cannot be served, whatever is on the disk; else READ_DONE."""
+    if kind == LOST:
+        return READ_LOST
+    if kind == UNREADABLE:
+        return READ_UNREADABLE
+    return READ_DONE
+
+
 cdef int survey(
     ReaderCore *reader, const MapCore *map, int64_t first, int64_t end,
     const MemorySource *sources, int source_count, Reply *reply) noexcept nogil:
     """Before any block is opened: is one lost, or absent?  Else the work before it were wasted."""
     cdef Place place
     cdef int64_t block
-    cdef int status = READ_DONE
+    cdef int status
     for block in range(first, end):
         if not find_place(map, block, &place):
             continue
-        if place.kind == LOST:
+        status = refusal(place.kind)
+        if status != READ_DONE:
             reply.block = block
-            return READ_LOST
+            return status
         if place.kind != DATA or from_memory(sources, source_count, &place) != NULL:
             continue
         if pool_has(reader.pool, place.token, place.ordinal, place.plain, place.flags):
@@ -239,7 +249,7 @@ cdef int survey(
             status = note_absent(reader, reply, &place)
             if status != READ_MISS:
                 return status
-    return status
+    return READ_MISS if reply.range_count else READ_DONE
 
 
 cdef int fill_block(
@@ -251,9 +261,10 @@ cdef int fill_block(
     cdef int64_t count = low
     cdef int status
     if find_place(map, block, &place):
-        if place.kind == LOST:
+        status = refusal(place.kind)
+        if status != READ_DONE:
             reply.block = block
-            return READ_LOST
+            return status
         # Holes have no valid bytes.
         count = most(low, least(high, place.valid))
     if count > low:
@@ -451,6 +462,8 @@ cdef class Reader:
                 slot=reply.slot, ordinal=reply.ordinal, from_cache=bool(reply.from_cache))
         if reply.status == READ_LOST:
             raise LostBlock(reply.block)
+        if reply.status == READ_UNREADABLE:
+            raise UnreadableBlock(reply.block)
         if reply.status == READ_BROKEN:
             raise CacheIOError(reply.error, reply.slot)
         if reply.status == READ_NO_SLOT:

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid.engine.addr import SEGMENT_STORED_MAX
-from lucid.engine.blockmap import FLAG_COMPRESSED, KIND_DATA, KIND_HOLE, KIND_LOST, BlockMap
+from lucid.engine.blockmap import (
+    FLAG_COMPRESSED,
+    KIND_DATA,
+    KIND_HOLE,
+    KIND_LOST,
+    KIND_UNREADABLE,
+    BlockMap,
+)
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.errors import EngineError
 from lucid.engine.sodium import AdContext
@@ -187,13 +194,13 @@ GOOD = Row(3, 4, KIND_DATA, 0, ordinal=1, offset=2, last_len=5, last_valid=4)
 BAD = [
     (replace(GOOD, kind=0), "kind 0 is not known"),
     (replace(GOOD, kind=4), "kind 4 is not known"),
+    (replace(GOOD, kind=KIND_UNREADABLE), "kind 255 is not known"),
     (replace(GOOD, count=0), "count 0"),
     (replace(GOOD, count=-1), "count -1"),
     (replace(GOOD, first_block=-1), "block -1"),
     (replace(GOOD, first_block=1), "block 1 is out of order"),
     (replace(GOOD, first_block=2**62), "out of order or range"),
     (replace(GOOD, kind=KIND_HOLE, count=2**62), "count"),
-    (replace(GOOD, flags=FLAG_COMPRESSED), "compressed blocks are not known"),
     (replace(GOOD, last_len=0, last_valid=0), "last_len 0"),
     (replace(GOOD, last_len=BLOCK + 1), "last_len"),
     (replace(GOOD, last_valid=6), "last_valid 6"),
@@ -220,6 +227,17 @@ def test_impossible_rows_are_refused(cachemap: CacheMap, row: Row, sentence: str
     for slot in real:
         cachemap.release(slot)
     assert cachemap.stats()["slots"] == 0
+
+
+def test_a_compressed_row_is_only_unreadable_itself(cachemap: CacheMap) -> None:
+    slot = slots(cachemap, 1)[0]
+    rows = [
+        Row(0, 1, KIND_DATA, slot, last_len=5, last_valid=5),
+        Row(1, 2, KIND_DATA, -1, flags=FLAG_COMPRESSED, lengths=[7, 9]),
+    ]
+    blockmap = block_map(cachemap, rows, 3 * BLOCK, BLOCK)
+    assert blockmap.needs(0, 3 * BLOCK) == [(slot, 0, 37)]
+    assert [run[:3] for run in blockmap] == [(0, 1, KIND_DATA), (1, 2, KIND_UNREADABLE)]
 
 
 def test_a_slot_that_is_not_in_use_is_refused(cachemap: CacheMap) -> None:
