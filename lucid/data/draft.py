@@ -71,6 +71,9 @@ class Draft:
         self.patches: dict[int, list[PatchPlace]] = {}
         self.patched = False
         """The journal has held patches of it: each cut must be an image there, behind them."""
+        self.stale: list[Live] = []
+        """Patches whose blocks were sealed since. The journal keeps them until it holds the record
+        that names the sealed blocks."""
         self.image: Live | None = None
         self.written = False
         """Bytes came since the last publish: under durability "store" close() waits for them."""

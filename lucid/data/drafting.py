@@ -132,9 +132,9 @@ class Drafting:
             self._memory.give(len(dirty.data))
 
     def _forget_block(self, draft: Draft, block: int) -> None:
-        """Sealed since: neither memory nor journal is needed for it."""
+        """Sealed since, or cut off: neither memory nor journal is needed for it."""
         self._forget_dirty(draft, block)
-        self._book.release(place.live for place in draft.patches.pop(block, ()))
+        draft.stale.extend(place.live for place in draft.patches.pop(block, ()))
 
     def truncate(self, draft: Draft, size: int) -> None:
         """Cut or extend to `size`; nothing is fetched. REQUIRES: lock held."""
@@ -171,7 +171,7 @@ class Drafting:
                 for place in places
                 if block == last and place.start < within
             ]
-            self._book.release(
+            draft.stale.extend(
                 place.live for place in places if place.start >= within or block > last
             )
             for place in kept:
@@ -299,8 +299,10 @@ class Drafting:
                 high = min(end, low + PATCH_BYTES_MAX)
                 records.append(Patch(draft.ino, block, low, bytes(data[low:high])))
                 places.append((block, low, high))
+        self.settle_patches(draft)
         lives = self._book.append_many(records)
-        self._book.release([draft.image])
+        self._book.release([draft.image, *draft.stale])
+        draft.stale.clear()
         draft.image = lives[0]
         for (block, start, end), live in zip(places, lives[1:], strict=True):
             draft.patches.setdefault(block, []).append(PatchPlace(start, end, live))
@@ -317,6 +319,12 @@ class Drafting:
             tuple(sorted(draft.xattrs.items())), runs,
             tuple(self._staged.rows(sorted(draft.segments()))),
         )  # fmt: skip
+
+    def settle_patches(self, draft: Draft) -> None:
+        """Before a record that makes patches void: the blocks that were built from them must be as
+        durable as they may be. REQUIRES: lock held."""
+        if draft.stale:
+            self._staging.sync(SegmentId(segment) for segment in draft.segments())
 
     def make_durable(self, draft: Draft) -> None:
         """What was saved survives loss of power from here on: staging first, then the journal."""
@@ -385,8 +393,9 @@ class Drafting:
         for places in draft.patches.values():
             self._book.release(place.live for place in places)
         draft.patches.clear()
-        self._book.release([draft.image])
+        self._book.release([draft.image, *draft.stale])
         draft.image = None
+        draft.stale.clear()
         segments, draft.owner.segments = draft.owner.segments, set()
         try:
             self._staged.retire(draft.owner)

@@ -93,6 +93,7 @@ class Publisher:
                 if draft.gone or draft.unlinked:
                     break
                 self._drafting.build(draft)
+                self._drafting.settle_patches(draft)
             with self._order.lock, draft.lock:
                 if draft.gone or draft.unlinked or not draft.unpublished:
                     break
@@ -100,6 +101,7 @@ class Publisher:
                     if round_ < BUILD_ROUNDS or self._drafting.missing(draft):
                         continue
                     self._drafting.build(draft)
+                    self._drafting.settle_patches(draft)
                 self._place(draft)
                 self._end_hold(draft, placed=True)
                 return True
