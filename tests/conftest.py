@@ -23,6 +23,7 @@ GRACE_S = 3.0
 """How long threads and mounts of a test may take to go after its last line."""
 
 FOREIGN_SETTINGS = ("AWS_", "LUCID_", "XDG_", "BOTO_")
+OUR_SETTINGS = ("LUCID_EXAMPLES",)
 _home_number = count()
 
 hypothesis.settings.register_profile(
@@ -33,7 +34,8 @@ hypothesis.settings.load_profile("lucid")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before any session fixture: nothing of the caller's settings reaches a test."""
-    for name in [name for name in os.environ if name.startswith(FOREIGN_SETTINGS)]:
+    foreign = {name for name in os.environ if name.startswith(FOREIGN_SETTINGS)}
+    for name in foreign.difference(OUR_SETTINGS):
         del os.environ[name]
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
