@@ -54,7 +54,7 @@ class Sql:
             raise self._told(error) from error
 
     def rollback(self) -> None:
-        """Undo the transaction, if SQLite has not done so itself, as it does when a disk is full."""
+        """Undo the transaction, unless SQLite has done so: it does when a disk is full."""
         if self._connection.in_transaction:
             self.run("ROLLBACK")
 

@@ -157,21 +157,20 @@ class ReplicaState:
         return self._tables.dentry.get((parent, name))  # type: ignore[no-any-return]
 
     def put_dentry(self, row: DentryRow) -> None:
-        self._dentry_changes(row.parent, row.name, row.ino)
+        if self._watched:
+            self._dentry_changes(row.parent, row.name)
         self._tables.dentry.put((row.parent, row.name), row)
 
     def remove_dentry(self, parent: int, name: bytes) -> None:
-        row = self._tables.dentry.get((parent, name))
-        self._dentry_changes(parent, name, row.ino if row else 0)
+        if self._watched:
+            self._dentry_changes(parent, name)
         self._tables.dentry.put((parent, name), None)
 
-    def _dentry_changes(self, parent: int, name: bytes, ino: int) -> None:
-        if not self._watched:
-            return
+    def _dentry_changes(self, parent: int, name: bytes) -> None:
+        """Whoever asks for the names of an inode reads its key: every op that gives or takes a
+        name writes the inode's row as well."""
         self._write(dentry_key(parent, name))
         self._signal(names_signal(parent))
-        # The names of an inode count among its rows.
-        self._write(ino)
         self._image(DENTRY, (parent, name), self._tables.dentry.get((parent, name)))
 
     def has_children(self, parent: int) -> bool:

@@ -168,6 +168,40 @@ def test_own_ops_that_are_committed_out_of_order_are_taken_out(pair: Pair) -> No
     assert same_as_model(pair.replica, pair.log)
 
 
+def test_a_dependent_op_that_comes_alone_is_folded_without_what_it_hangs_on(pair: Pair) -> None:
+    """No honest author sends it so, but whatever is in the log is folded alike by everyone."""
+    directory = pair.me.mkdir(ROOT_INO, b"d")
+    pair.do(directory)
+    inside = pair.do(pair.me.create(directory.op_id, b"f", b"x"))
+    pair.hear(inside)
+    assert pair.names() == [b"d", b"f"]
+    pair.hear(directory)
+    assert same_as_model(pair.replica, pair.log)
+
+
+def test_the_rest_of_an_entry_settles_after_a_merged_op(pair: Pair) -> None:
+    mine = pair.me.create(ROOT_INO, b"f", b"first")
+    pair.do(mine)
+    chmod = pair.do(pair.me.setattr(mine.op_id, mode=0o600))
+    pair.hear(mine._replace(size=2), chmod)
+    assert pair.replica.pending_count() == 0
+    assert same_as_model(pair.replica, pair.log)
+
+
+def test_the_time_of_a_directory_goes_back_with_a_dropped_op(pair: Pair) -> None:
+    first, second = pair.me.create(ROOT_INO, b"a"), pair.me.create(ROOT_INO, b"b")
+    third = pair.me.mkdir(ROOT_INO, b"c")
+    for op in (first, second, third):
+        pair.do(op)
+    assert pair.replica.directory_times(ROOT_INO) == (third.time_ns, third.time_ns)
+    pair.replica.drop_pending([3])
+    assert pair.replica.directory_times(ROOT_INO) == (second.time_ns, second.time_ns)
+    pair.replica.drop_pending([1])
+    assert pair.replica.directory_times(ROOT_INO) == (second.time_ns, second.time_ns)
+    root = pair.replica.inode(ROOT_INO)
+    assert root is not None and root.nlink == 2
+
+
 def test_an_op_that_was_merged_on_its_way_is_folded_as_the_entry_has_it(pair: Pair) -> None:
     mine = pair.me.create(ROOT_INO, b"f", b"first")
     ino = mine.op_id
