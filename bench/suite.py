@@ -1,0 +1,188 @@
+"""`./build.sh bench`: what a drive does on this machine, with a real S3 server beside it.
+
+Each scenario runs on a real mount. Rates are of decimal megabytes; `cpu` is the daemon's CPU time;
+`cold` means an empty state directory and a dropped page cache. Run it on a quiet machine, and look
+at the spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from drive import Drive, drop_page_cache, seaweed
+
+MB = 1_000_000
+MiB = 1 << 20
+CHUNK = MiB
+
+Figures = dict[str, float]
+
+
+def write_file(path: Path, size: int, seed: bytes) -> None:
+    """`size` bytes that do not compress and are no zeros."""
+    with path.open("wb", buffering=0) as file:
+        done = 0
+        while done < size:
+            head = done.to_bytes(8, "little")
+            file.write(head + seed[len(head) : min(CHUNK, size - done)])
+            done += min(CHUNK, size - done)
+        os.fsync(file.fileno())
+
+
+def read_file(path: Path) -> tuple[float, float]:
+    """(seconds to the first 4 KiB, seconds to the end)."""
+    began = time.perf_counter()
+    with path.open("rb", buffering=0) as file:
+        file.read(4096)
+        first = time.perf_counter() - began
+        while file.read(CHUNK):
+            pass
+    return first, time.perf_counter() - began
+
+
+def sequential(drive: Drive, size: int, seed: bytes) -> Figures:
+    """Write to fsync and until committed, then read cold, from the local cache, from memory."""
+    target = drive.mountpoint / "large"
+    cpu = drive.cpu_s()
+    began = time.perf_counter()
+    write_file(target, size, seed)
+    written = time.perf_counter() - began
+    drive.sync()
+    committed = time.perf_counter() - began
+    figures = {
+        "write to fsync MB/s": size / written / MB,
+        "write until in the store MB/s": size / committed / MB,
+        "write cpu s/GB": (drive.cpu_s() - cpu) / size * 1e9,
+    }
+    drop_page_cache()
+    figures["read own file, local MB/s"] = size / read_file(target)[1] / MB
+    drive.umount()
+    drive.mount(fresh=True)
+    drop_page_cache()
+    cpu, fetched = drive.cpu_s(), drive.status()["bytes_fetched"]
+    first, seconds = read_file(target)
+    figures["read cold MB/s"] = size / seconds / MB
+    figures["first byte cold ms"] = first * 1000
+    figures["read cold cpu s/GB"] = (drive.cpu_s() - cpu) / size * 1e9
+    figures["fetched / read"] = (drive.status()["bytes_fetched"] - fetched) / size
+    drop_page_cache()
+    cpu = drive.cpu_s()
+    figures["read local cache MB/s"] = size / read_file(target)[1] / MB
+    figures["read local cpu s/GB"] = (drive.cpu_s() - cpu) / size * 1e9
+    figures["peak MiB"] = drive.peak_mib()
+    target.unlink()
+    return figures
+
+
+def small_files(drive: Drive, count: int, seed: bytes) -> Figures:
+    """Files of 4 to 16 KiB, 100 a directory: create, stat after remount, read cold and again."""
+    top = drive.mountpoint / "small"
+    top.mkdir()
+    cpu = drive.cpu_s()
+    began = time.perf_counter()
+    for number in range(count):
+        if number % 100 == 0:
+            (top / f"{number // 100}").mkdir()
+        size = 4096 + number * 7919 % 12288
+        with (top / f"{number // 100}" / f"{number}").open("wb", buffering=0) as file:
+            file.write(number.to_bytes(8, "little") + seed[8:size])
+    created = time.perf_counter() - began
+    drive.sync()
+    committed = time.perf_counter() - began
+    figures = {
+        "create files/s": count / created,
+        "create until in the store files/s": count / committed,
+        "create cpu ms/file": (drive.cpu_s() - cpu) / count * 1000,
+    }
+    drive.umount()
+    figures["mount new device s"] = drive.mount(fresh=True)
+    drop_page_cache()
+    began = time.perf_counter()
+    paths = [entry for folder in sorted(top.iterdir()) for entry in sorted(folder.iterdir())]
+    for path in paths:
+        path.stat()
+    figures["list and stat after remount files/s"] = count / (time.perf_counter() - began)
+    for name in ("read cold files/s", "read local cache files/s"):
+        drop_page_cache()
+        began = time.perf_counter()
+        for path in paths:
+            path.read_bytes()
+        figures[name] = count / (time.perf_counter() - began)
+    began = time.perf_counter()
+    for path in paths:
+        path.unlink()
+    figures["delete files/s"] = count / (time.perf_counter() - began)
+    return figures
+
+
+def copy_large(drive: Drive, size: int, seed: bytes) -> Figures:
+    """Memory while a large file is copied in and out again."""
+    target = drive.mountpoint / "copy"
+    write_file(target, size, seed)
+    drive.sync()
+    drive.umount()
+    inward = 0.0
+    drive.mount(fresh=True)
+    drop_page_cache()
+    read_file(target)
+    inward = drive.peak_mib()
+    write_file(drive.mountpoint / "again", size // 4, seed)
+    return {"peak MiB, copied out and in": max(inward, drive.peak_mib())}
+
+
+SCENARIOS: dict[str, Callable[[Drive, argparse.Namespace, bytes], Figures]] = {
+    "sequential": lambda drive, args, seed: sequential(drive, args.size_mib * MiB, seed),
+    "small": lambda drive, args, seed: small_files(drive, args.files, seed),
+    "copy": lambda drive, args, seed: copy_large(drive, args.copy_mib * MiB, seed),
+}
+
+
+def run_once(name: str, args: argparse.Namespace) -> Figures:
+    seed = os.urandom(CHUNK)
+    with tempfile.TemporaryDirectory(prefix="lucid-bench-", dir=args.directory) as folder:
+        top = Path(folder)
+        with seaweed(top) as (store, environment):
+            drive = Drive(top, store, environment)
+            drive.init()
+            drive.mount()
+            try:
+                return SCENARIOS[name](drive, args, seed)
+            finally:
+                drive.umount()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="default: all")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--size-mib", type=int, default=512, help="of the sequential file")
+    parser.add_argument("--copy-mib", type=int, default=4096)
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--directory", help="where to work (a disk, not a tmpfs)")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    args = parser.parse_args()
+    everything: dict[str, dict[str, list[float]]] = {}
+    for name in args.scenarios or SCENARIOS:
+        runs = 1 if name == "copy" else args.runs
+        found: dict[str, list[float]] = {}
+        for _ in range(runs):
+            for figure, value in run_once(name, args).items():
+                found.setdefault(figure, []).append(value)
+        everything[name] = found
+        print(f"\n{name} ({runs} runs: median, least, most)")
+        for figure, values in found.items():
+            middle = statistics.median(values)
+            print(f"  {figure:<38} {middle:>10,.1f} {min(values):>10,.1f} {max(values):>10,.1f}")
+    if args.json:
+        args.json.write_text(json.dumps(everything, indent=1))
+
+
+if __name__ == "__main__":
+    main()
