@@ -35,6 +35,7 @@ QUIET_S = 0.008
 GATHER_S = 0.06
 """How long the oldest op waits for company at most."""
 GATHER_OPS = 4000
+TOLD_MAX = 10_000
 
 
 class Placed(NamedTuple):
@@ -82,6 +83,7 @@ class Order:
         self._placed_at = 0.0
         self._oldest_at = 0.0
         self._waiters = 0
+        self._told: set[bytes] = set()
         self._holds: list[Hold] = []
         self.stopped: LucidError | None = None
         """Why nothing more may be written; None while all is well."""
@@ -125,7 +127,7 @@ class Order:
         self, position: int, op: Op, names: tuple[bytes, ...], rows: list[SegmentRow], live: Live
     ) -> Effect:
         try:
-            effect = self._apply(position, op, rows)
+            effect = self._apply(position, op, self._untold(rows))
         except BaseException as error:
             self._book.note(Failed(position, str(error).encode()[:1000]), removal=True)
             self._book.release([live])
@@ -143,6 +145,14 @@ class Order:
             # Later ones are found when the committer looks: waking it for each costs a switch.
             self.news.notify_all()
         return effect
+
+    def _untold(self, rows: list[SegmentRow]) -> list[SegmentRow]:
+        """Those that the replica has not heard of: it forgets none, and each costs it a write."""
+        untold = [row for row in rows if row.id not in self._told]
+        if len(self._told) > TOLD_MAX:
+            self._told.clear()
+        self._told.update(row.id for row in untold)
+        return untold
 
     def reserve_positions(self, below: int) -> None:
         """Positions below this were used before."""
