@@ -137,7 +137,7 @@ install_environment() {
     say "installing packages into $VENV"
     local pip=("$PY" -m pip -qq --disable-pip-version-check)
     "${pip[@]}" install 'setuptools>=77' 'cython>=3.1' wheel
-    "${pip[@]}" install --no-build-isolation --editable '.[test,bench]'
+    ENGINE_SKIP=1 "${pip[@]}" install --no-build-isolation --editable '.[test,bench]'
     printf '%s\n' "$id" >"$VENV/.environment"
 }
 

@@ -6,6 +6,7 @@ Everything else about the package stands in pyproject.toml. `lucid/engine` is a 
 Environment:
     ENGINE_DEBUG=1   bounds checks, None checks and assertions on, no optimisation, symbols
     ENGINE_JOBS=n    compilers at once (default: one a core)
+    ENGINE_SKIP=1    no extension: build.sh builds it in place, after the editable install
 """
 
 from __future__ import annotations
@@ -80,9 +81,9 @@ def mount_extensions() -> list[Extension]:
 
 def extensions() -> list[Extension]:
     """All of them, translated to C under build/."""
-    found = engine_extensions() + mount_extensions()
-    if not found:
+    if os.environ.get("ENGINE_SKIP", "") not in ("", "0"):
         return []
+    found = engine_extensions() + mount_extensions()
     return cythonize(
         found,
         build_dir="build/cython-debug" if DEBUG else "build/cython",
