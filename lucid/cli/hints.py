@@ -9,7 +9,6 @@ __all__ = ["HINTS", "hint_for"]
 
 HINTS: dict[type[LucidError], str] = {
     errors.FilespaceMissing: "To make one: lucid init STORE",
-    errors.FilespaceExists: "To use it: lucid mount STORE MOUNTPOINT",
     errors.StoreDenied: "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
     "AWS_PROFILE, or ~/.aws. They must allow to read, write and list.",
     errors.BucketMissing: "Make the bucket or directory first; lucid makes none.",

@@ -157,6 +157,10 @@ def _captured_stderr(said: list[str]) -> Iterator[None]:
 
 def _mount_failed(point: Path, said: str) -> MountError:
     said = " ".join(said.split())
+    if "/dev/fuse" in said and "Permission denied" in said:
+        return FuseMissing(
+            "You may not open /dev/fuse. Its mode should be 0666, or 0660 and you in its group."
+        )
     if "/dev/fuse" in said or "failed to exec fusermount" in said:
         return FuseMissing(f"FUSE does not work here: {said}. Install fuse3, or run modprobe fuse.")
     if "user_allow_other" in said:

@@ -83,7 +83,7 @@ def test_errors_of_mount(team: Team, tmp_path: Path) -> None:
     assert "Make one with: lucid init" in lucid.error(
         22, "mount", f"file://{tmp_path}/empty", team.point
     )
-    assert "lucid mount" in lucid.error(21, "init", team.store)
+    assert "mount the one that is there" in lucid.error(21, "init", team.store)
     lucid.passphrase = "wrong"
     assert "Wrong passphrase" in lucid.error(11, "mount", team.store, team.point)
     lucid.passphrase = team.recovery_code
