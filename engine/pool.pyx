@@ -146,7 +146,7 @@ cdef void unhash(PoolCore *pool, int32_t index) noexcept nogil:
 
 
 cdef bint is_match(const Frame *frame, int64_t length, uint32_t flags) noexcept nogil:
-    """Metadata that claims another length or flags must fail at the tag, not be served from here."""
+    """Metadata that claims another length or flags must fail at the tag, not be served here."""
     return frame.ready and (length < 0 or (frame.length == length and frame.flags == flags))
 
 
@@ -186,7 +186,7 @@ cdef bint pool_has(
 cdef int32_t pool_reserve(
     PoolCore *pool, uint64_t token, uint64_t ordinal, int64_t length,
     uint32_t flags) noexcept nogil:
-    """A frame to fill, pinned; publish or abandon it.  NO_FRAME: another has it, or none is free."""
+    """A frame to fill, pinned; publish or abandon it.  NO_FRAME: it is there, or none is free."""
     cdef int32_t index = NO_FRAME
     cdef uint32_t bucket
     cdef Frame *frame

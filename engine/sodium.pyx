@@ -143,7 +143,7 @@ cdef int seal_block(
 cdef int open_block(
     const AdTemplate *template, const uint8_t *object_id, const uint8_t *key, uint64_t ordinal,
     uint32_t flags, const uint8_t *sealed, size_t sealed_len, uint8_t *out) noexcept nogil:
-    """Write sealed_len minus tag bytes to `out` (never the same memory).  0, or -1: it is not so."""
+    """Write sealed_len minus tag bytes to `out`, never the same memory.  0, or -1: it is not so."""
     cdef uint8_t ad[AD_LEN]
     cdef uint8_t nonce[AEGIS_NONCE_LEN]
     cdef unsigned long long written = 0

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The engine's tests under valgrind, with the debug build: exits non-zero when it finds anything.
 #
-# It sees what the tests cannot: reads of memory nobody wrote, a byte beyond a buffer (also when the
-# cipher library does it), memory used after it was freed. Takes some minutes. Arguments go to pytest.
-# Left out is what means nothing here: limits on descriptors (valgrind has its own), and threads that
-# must run at once (valgrind runs them in turn).
+# It sees what the tests cannot: reads of memory nobody wrote, a byte beyond a buffer (also when
+# the cipher library does it), memory used after it was freed. Takes some minutes. Arguments go to
+# pytest. Left out is what means nothing here: limits on descriptors (valgrind has its own), and
+# threads that must run at once (valgrind runs them in turn).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lucid.engine.errors import CorruptBlock, EngineError
@@ -33,95 +34,99 @@ def run_all(jobs: list[Callable[[], None]]) -> None:
         raise failures[0]
 
 
-def test_readers_beside_eviction_and_damage(tmp_path: Path) -> None:
-    """Readers loop over six files; others evict, damage, refill and drop from the pool."""
-    with Rig(tmp_path, frames=4, max_open_files=2) as rig:
-        segments = [rig.segment([BLOCK, BLOCK, 5000]) for _ in range(6)]
-        for segment in segments:
+class Scene:
+    """Six cached files, and what the threads of the test below do to them."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.segments = [rig.segment([BLOCK, BLOCK, 5000]) for _ in range(6)]
+        for segment in self.segments:
             rig.put(segment)
-        maps = [rig.map([rig.row(segment)], 2 * BLOCK + 5000) for segment in segments]
-        contents = [b"".join(segment.plain) for segment in segments]
-        filling = threading.Lock()
-        done = threading.Event()
-        served = [0]
+        self.maps = [rig.map([rig.row(each)], 2 * BLOCK + 5000) for each in self.segments]
+        self.contents = [b"".join(segment.plain) for segment in self.segments]
+        self.files = threading.Lock()
+        self.done = threading.Event()
+        self.served = 0
 
-        def refill(segment: Segment) -> None:
-            """What a fetch does: write under the final name, then make it present."""
-            with filling:
-                path = rig.cache_path(segment)
-                if not path.exists():
-                    path.write_bytes(segment.sealed)
-                rig.cachemap.set_present(segment.slot, 0, len(segment.sealed))
+    def refill(self, segment: Segment) -> None:
+        """What a fetch does: write under the final name, then make it present."""
+        with self.files:
+            path = self.rig.cache_path(segment)
+            if not path.exists():
+                path.write_bytes(segment.sealed)
+            self.rig.cachemap.set_present(segment.slot, 0, len(segment.sealed))
 
-        def reader(number: int) -> None:
-            step = 7919 * (number + 1)
-            for turn in range(300):
-                which = (turn + number) % len(segments)
-                offset = turn * step % len(contents[which])
-                length = (BLOCK, 10, 2 * BLOCK)[turn % 3]
-                try:
-                    answer = rig.reader.read(maps[which], offset, length)
-                except CorruptBlock as error:
-                    assert error.from_cache
-                    rig.cachemap.clear_present(segments[which].slot, 0, len(segments[which].sealed))
-                    with filling:
-                        rig.cache_path(segments[which]).unlink(missing_ok=True)
-                    continue
-                if isinstance(answer, Miss):
-                    refill(segments[which])
-                    continue
-                assert bytes(answer) == contents[which][offset : offset + length]
-                served[0] += 1
+    def distrust(self, segment: Segment) -> None:
+        """What follows a tag that failed."""
+        self.rig.cachemap.clear_present(segment.slot, 0, len(segment.sealed))
+        with self.files:
+            self.rig.cache_path(segment).unlink(missing_ok=True)
 
-        def evictor() -> None:
-            while not done.is_set():
-                for slot, segment_id, _ in rig.cachemap.victims(1, 1):
-                    name = segment_id.hex()
-                    with filling:
-                        (rig.cache_dir / name[:2] / name).unlink(missing_ok=True)
-                    rig.pool.drop(slot)
-                    rig.cachemap.forget(slot)
-                done.wait(0.002)
-
-        def damager() -> None:
-            turn = 0
-            while not done.is_set():
-                turn += 1
-                segment = segments[turn % len(segments)]
-                with filling:
-                    path = rig.cache_path(segment)
-                    if path.exists():
-                        with path.open("r+b") as file:
-                            file.seek(segment.offsets[turn % 3] + 1)
-                            file.write(b"?!")
-                done.wait(0.005)
-
-        def readers() -> None:
+    def read(self, number: int) -> None:
+        step = 7919 * (number + 1)
+        for turn in range(300):
+            which = (turn + number) % len(self.segments)
+            offset = turn * step % len(self.contents[which])
+            length = (BLOCK, 10, 2 * BLOCK)[turn % 3]
             try:
-                run_all([lambda n=n: reader(n) for n in range(4)])  # type: ignore[misc]
-            finally:
-                done.set()
+                answer = self.rig.reader.read(self.maps[which], offset, length)
+            except CorruptBlock as error:
+                assert error.from_cache
+                self.distrust(self.segments[which])
+                continue
+            if isinstance(answer, Miss):
+                self.refill(self.segments[which])
+                continue
+            assert bytes(answer) == self.contents[which][offset : offset + length]
+            self.served += 1
 
-        run_all([readers, evictor, damager])
-        assert served[0] > 100
-        maps.clear()
+    def read_in_many_threads(self) -> None:
+        try:
+            run_all([partial(self.read, number) for number in range(4)])
+        finally:
+            self.done.set()
+
+    def evict(self) -> None:
+        while not self.done.is_set():
+            for slot, segment_id, _ in self.rig.cachemap.victims(1, 1):
+                name = segment_id.hex()
+                with self.files:
+                    (self.rig.cache_dir / name[:2] / name).unlink(missing_ok=True)
+                self.rig.pool.drop(slot)
+                self.rig.cachemap.forget(slot)
+            self.done.wait(0.002)
+
+    def damage(self) -> None:
+        turn = 0
+        while not self.done.is_set():
+            turn += 1
+            segment = self.segments[turn % len(self.segments)]
+            path = self.rig.cache_path(segment)
+            with self.files:
+                if path.exists():
+                    with path.open("r+b") as file:
+                        file.seek(segment.offsets[turn % 3] + 1)
+                        file.write(b"?!")
+            self.done.wait(0.005)
+
+    def leave(self) -> None:
+        self.maps.clear()
+        for segment in self.segments:
+            self.rig.cachemap.forget(segment.slot)
+            self.rig.cachemap.release(segment.slot)
+
+
+def test_readers_beside_eviction_and_damage(tmp_path: Path) -> None:
+    """Right bytes, a miss, or a bad tag; then everything can be given back."""
+    with Rig(tmp_path, frames=4, max_open_files=2) as rig:
+        scene = Scene(rig)
+        run_all([scene.read_in_many_threads, scene.evict, scene.damage])
+        assert scene.served > 100
+        scene.leave()
         assert rig.pool.stats()["pinned"] == 0
         assert rig.reader.stats()["buffers_out"] == rig.reader.stats()["scratch_out"] == 0
-        for segment in segments:
-            if rig.cachemap.is_evicting(segment.slot):
-                rig.cachemap.spare(segment.slot)
-            rig.cachemap.forget(segment.slot)
-            rig.cachemap.release(segment.slot)
-        assert rig.cachemap.stats() | {"hits": 0, "misses": 0, "bytes": 0} == {
-            "slots": 0,
-            "evictable": 0,
-            "open_files": 0,
-            "hits": 0,
-            "misses": 0,
-            "bytes": 0,
-            "charge": 0,
-            "staged": 0,
-        }
+        left = rig.cachemap.stats()
+        assert {left[name] for name in ("slots", "evictable", "open_files", "charge")} == {0}
 
 
 def test_maps_come_and_go_in_many_threads(tmp_path: Path) -> None:
