@@ -17,6 +17,7 @@ usage() {
 ./build.sh test [ARGS]     build, then pytest ARGS; fails on mounts left behind
 ./build.sh check           build, then ruff, mypy --strict, the import rules, stubtest, shellcheck
 ./build.sh debug [ARGS]    a checking engine in build/debug, and its tests
+./build.sh memcheck        the engine's tests under valgrind
 ./build.sh demo            mount a filespace in a temporary directory and show the main job
 ./build.sh bench [ARGS]    the measurements of bench/
 ./build.sh wheel           sdist and wheel in dist/, looked through and tried in a fresh environment
@@ -244,7 +245,7 @@ run_check() {
     step "mypy" "$PY" -m mypy
     step "imports" "$VENV/bin/lint-imports" --no-logo
     step "stubtest" run_stubtest
-    step "shellcheck" "$VENV/bin/shellcheck" build.sh .ci/run
+    step "shellcheck" "$VENV/bin/shellcheck" build.sh .ci/run tests/engine/*.sh
     ((${#failed[@]} == 0)) || die "check failed: ${failed[*]}"
     printf 'check: all well\n'
 }
@@ -303,6 +304,7 @@ main() {
         test) build; run_tests "$@" ;;
         check) build; run_check ;;
         debug) build; run_debug "$@" ;;
+        memcheck) build; tests/engine/memcheck.sh "$@" ;;
         demo) build; run_script bench/demo.py "$@" ;;
         bench) build; run_script bench/suite.py "$@" ;;
         wheel) build; run_wheel ;;
