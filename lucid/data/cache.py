@@ -2,7 +2,7 @@
 
 What is where is the engine's CacheMap; this owns the files. A cache file is never trusted: every
 block in it opens with its tag or is a miss. A broken cache disk is bypassed for a while, never a
-failure. Any thread may call; the lock is held over no I/O.
+failure. Any thread may call; no lock but the one of a rename is held over I/O.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class SegmentCache:
         self.limit_bytes = limit_bytes
         self._free_bytes = free_bytes
         self._lock = threading.Lock()
+        self._moving = threading.Lock()
+        """Held while a file goes from staging into the cache: in between it is in neither."""
         self._evicting = False
         self._bypass_until = 0.0
         self._since_check = 0
@@ -119,21 +121,26 @@ class SegmentCache:
 
     def adopt_staged(self, staging: StagingArea, segment: bytes, slot: int) -> None:
         """An uploaded and committed segment becomes a cached one by rename(2)."""
-        if self.bypassed or self.limit_bytes <= 0:
-            staging.remove(SegmentId(segment))
+        with self._moving:
+            kept = not self.bypassed and self.limit_bytes > 0
+            if kept:
+                try:
+                    staging.adopt(SegmentId(segment), self._directory)
+                except LocalError:
+                    kept = False
+            if not kept:
+                staging.remove(SegmentId(segment))
             self._map.promote(slot)
-            self._map.clear_present(slot, 0, self._map.stored_len(slot))
-            return
-        try:
-            staging.adopt(SegmentId(segment), self._directory)
-        except LocalError:
-            staging.remove(SegmentId(segment))
-            self._map.promote(slot)
-            self._map.clear_present(slot, 0, self._map.stored_len(slot))
-            return
-        self._map.promote(slot)
-        self._map.set_charge(slot, self._map.stored_len(slot))
+            if not kept:
+                self._map.clear_present(slot, 0, self._map.stored_len(slot))
+                return
+            self._map.set_charge(slot, self._map.stored_len(slot))
         self.make_room()
+
+    def wait_moved(self) -> None:
+        """Returns when a segment that was on its way from staging into the cache has arrived."""
+        with self._moving:
+            return
 
     def make_room(self) -> None:
         """Evict until the cache is below its limit and the disk has its free floor."""

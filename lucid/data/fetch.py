@@ -11,6 +11,7 @@ over I/O.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -18,12 +19,21 @@ from collections.abc import Iterable
 from lucid.data.cache import SegmentCache
 from lucid.data.memory import Share
 from lucid.engine.cachemap import CacheMap
-from lucid.errors import CorruptObject, LucidError, ObjectMissing, Stopped, StoreUnavailable
+from lucid.errors import (
+    CorruptObject,
+    InternalError,
+    LucidError,
+    ObjectMissing,
+    Stopped,
+    StoreUnavailable,
+)
 from lucid.format.names import segment_key
 from lucid.store.base import ObjectStore
 from lucid.types import Clock
 
 __all__ = ["Fetcher", "Source"]
+
+log = logging.getLogger(__name__)
 
 UNIT = 64 * 1024
 GET_MAX = 4 * 1024 * 1024
@@ -190,6 +200,10 @@ class Fetcher:
             if flight.error is not None and flight.arrived < need:
                 raise flight.error
 
+    def wait_moved(self) -> None:
+        """See SegmentCache.wait_moved."""
+        self._cache.wait_moved()
+
     # -- flying
 
     def _run(self) -> None:
@@ -229,8 +243,8 @@ class Fetcher:
             error = caught
             self.problem = str(caught)
         except Exception as caught:
-            error = CorruptObject(f"A fetch failed: {caught}")
-            raise
+            log.exception("A fetch failed; this is a bug in lucid")
+            error = InternalError(f"A fetch failed: {caught}")
         finally:
             self._memory.give(flight.length)
             self._land(flight, error)

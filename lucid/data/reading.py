@@ -125,6 +125,8 @@ class BlockReader:
             except engine_errors.CorruptBlock as error:
                 self._distrust(blockmap, offset, length, error, distrusted)
             except engine_errors.CacheIOError as error:
+                # A staged file that is not there is being moved into the cache this moment.
+                self._fetcher.wait_moved()
                 self._forget(blockmap, offset, length, error.slot)
             except engine_errors.LostBlock as error:
                 raise CorruptBlock("This part of the file is recorded as lost.") from error

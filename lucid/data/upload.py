@@ -7,6 +7,7 @@ The queue is bounded by the staging area, since each row in it is a file there.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections import deque
@@ -21,6 +22,8 @@ from lucid.store.base import ObjectStore
 from lucid.types import SegmentId
 
 __all__ = ["Uploader"]
+
+log = logging.getLogger(__name__)
 
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 20.0
@@ -109,6 +112,9 @@ class Uploader:
                 self.problem = f"Segment {row.id.hex()[:16]} has other bytes in the store: {error}"
                 return
             except LucidError as error:
+                self.problem = f"Uploads wait: {error}"
+            except Exception as error:
+                log.exception("An upload failed; this is a bug in lucid")
                 self.problem = f"Uploads wait: {error}"
             self._stop.wait(pause * self._pause.uniform(0.5, 1.0))
             pause = min(pause * 2, PAUSE_MAX_S)

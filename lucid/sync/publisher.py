@@ -8,6 +8,7 @@ own is set aside: its writers get EIO, its bytes are kept, the order goes on.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from lucid.meta.fold_effect import Effect
 from lucid.sync.order import Hold, Order
 
 __all__ = ["Publisher"]
+
+log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
 CHANGES_MAX = 16_384
@@ -195,6 +198,10 @@ class Publisher:
             self.set_aside(draft, str(error))
             return True
         except LucidError as error:
+            self.problem = f"A file waits to be published: {error}"
+            return False
+        except Exception as error:
+            log.exception("Publishing failed; this is a bug in lucid")
             self.problem = f"A file waits to be published: {error}"
             return False
 
