@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,85 @@ view = memoryview(kept)
 rig.cachemap.close()
 sys.modules["kept"] = view
 """
+
+
+KEEPS_A_KEY = """
+import sys
+from lucid.engine.bulk import open_blocks, seal_blocks
+from lucid.engine.cachemap import CacheMap
+from lucid.engine.sodium import AdContext, open_, seal
+
+masked = bytes.fromhex(sys.argv[1])
+key = bytearray(32)
+
+def step(word):
+    key[:] = bytes(32)
+    print(word, flush=True)
+    sys.stdin.readline()
+    for at in range(32):
+        key[at] = masked[at] ^ 0xA5
+
+ctx = AdContext(int(sys.argv[2]), b"data", bytes(16), bytes(16))
+cachemap = CacheMap()
+step("none")
+sealed = seal(ctx, bytes(32), key, 0, 0, bytes(100_000))
+assert open_(ctx, bytes(32), key, 0, 0, sealed) == bytes(100_000)
+out = bytearray(200_000)
+[length, _], _ = seal_blocks(ctx, bytes(32), key, 0, 0, [bytes(9), bytes(9)], out)
+open_blocks(ctx, bytes(32), key, 0, 0, out[:length], [length], bytearray(9))
+step("used")
+slot = cachemap.acquire(bytes(32), key, ctx, 100)
+step("held")
+cachemap.release(slot)
+step("freed")
+cachemap.acquire(bytes(32), key, ctx, 100)
+step("held")
+cachemap.close()
+step("closed")
+"""
+
+
+def memory_holds(pid: int, pattern: bytes) -> bool:
+    """Whether these bytes stand anywhere in the writable memory of a process."""
+    areas = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for area in areas:
+            span, rights = area.split()[:2]
+            if not rights.startswith("rw") or "[v" in area:
+                continue
+            start, end = (int(edge, 16) for edge in span.split("-"))
+            memory.seek(start)
+            if pattern in memory.read(end - start):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("suite", [1, 2])
+def test_keys_are_wiped(suite: int) -> None:
+    key = random.Random(suite).randbytes(32)
+    masked = bytes(byte ^ 0xA5 for byte in key).hex()
+    with subprocess.Popen(
+        [sys.executable, "-c", KEEPS_A_KEY, masked, str(suite)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            for word in ["none", "used", "held", "freed", "held", "closed"]:
+                assert child.stdout.readline() == word + "\n"
+                try:
+                    found = memory_holds(child.pid, key)
+                except PermissionError:
+                    pytest.skip("the memory of a child process may not be read here")
+                assert found == (word == "held"), word
+                child.stdin.write("\n")
+                child.stdin.flush()
+        finally:
+            child.stdin.close()
+            child.kill()
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
