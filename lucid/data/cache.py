@@ -108,7 +108,6 @@ class SegmentCache:
             return False
         if not self._map.set_present(slot, offset, len(data)):
             return False
-        self._map.set_charge(slot, self._map.charge(slot) + len(data))
         return True
 
     def close_fill(self, fd: int) -> None:
