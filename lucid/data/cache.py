@@ -106,9 +106,7 @@ class SegmentCache:
         except OSError as error:
             self.broken(error)
             return False
-        if not self._map.set_present(slot, offset, len(data)):
-            return False
-        return True
+        return self._map.set_present(slot, offset, len(data))
 
     def close_fill(self, fd: int) -> None:
         self._disk.close(fd)
