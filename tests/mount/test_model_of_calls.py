@@ -232,9 +232,9 @@ class Walk(RuleBasedStateMachine):
     def link(self, path: str, to: str) -> None:
         self.on_paths(lambda old, new: os.link(old, new, follow_symlinks=False), path, to)
 
-    @rule(path=paths, target=paths | st.just("/nowhere/at all"))
-    def symlink(self, path: str, target: str) -> None:
-        self.on_paths(lambda where: os.symlink(target, where), path)
+    @rule(path=paths, leads_to=paths | st.just("/nowhere/at all"))
+    def symlink(self, path: str, leads_to: str) -> None:
+        self.on_paths(lambda where: os.symlink(leads_to, where), path)
 
     @rule(path=paths)
     def readlink(self, path: str) -> None:

@@ -61,9 +61,7 @@ def read_all(path: Path) -> bytes:
 
 def xattrs(path: Path) -> dict[str, bytes]:
     names = sorted(os.listxattr(path, follow_symlinks=False))
-    return {
-        name: os.getxattr(path, name, follow_symlinks=False) for name in names if name != STATE
-    }
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in names if name != STATE}
 
 
 def inside(path: Path, status: os.stat_result) -> Outcome:
