@@ -14,9 +14,11 @@ import logging
 import os
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from lucid.filespace.surface import Invalidation
+from lucid.mount.transfers import Transfers
 
 __all__ = ["Notifier"]
 
@@ -30,15 +32,20 @@ _INODE = struct.Struct("=Qqq")  # fuse_notify_inval_inode_out: inode, offset, le
 _ENTRY = struct.Struct("=QII")  # fuse_notify_inval_entry_out: directory, name's length, 0
 _KIND_INODE, _KIND_ENTRY = 2, 3
 _ALL_PAGES = (0, 0)  # offset, length: attributes and every page
+_NO_PAGES = (-1, 0)
 
 _HARMLESS = {errno.ENOENT, errno.ENOTDIR, errno.EBUSY}
 """The kernel does not hold it, or the name is no directory there any more, or is a mount point."""
 _ENDED = {errno.ENODEV, errno.EBADF, errno.EPERM, errno.ENOTCONN}
 
 
-def inode_message(ino: int) -> bytes:
-    """FUSE_NOTIFY_INVAL_INODE: attributes and all pages of an inode."""
-    body = _INODE.pack(ino, *_ALL_PAGES)
+Key = tuple[int, "bytes | None"]
+"""(inode, None), or (directory, name)."""
+
+
+def inode_message(ino: int, *, pages: bool = True) -> bytes:
+    """FUSE_NOTIFY_INVAL_INODE: the attributes of an inode, and all of its pages."""
+    body = _INODE.pack(ino, *(_ALL_PAGES if pages else _NO_PAGES))
     return _HEADER.pack(_HEADER.size + len(body), _KIND_INODE, 0) + body
 
 
@@ -53,17 +60,20 @@ class Notifier:
 
     The kernel itself knows what it was given: for anything else it answers ENOENT within two
     microseconds, which is cheaper than a table of ours with 100 bytes an inode.
-    Guarded by _wake: _pending, _stopping, _lost_names. Write once: _fd.
+    Guarded by _wake: _pending, _stopping, _look, _lost_names. The thread's own: _held_back.
     """
 
     def __init__(self, queue_max: int = QUEUE_MAX) -> None:
         self._queue_max = queue_max
         self._wake = threading.Condition()
-        self._pending: dict[tuple[int, bytes | None], None] = {}
+        self._pending: dict[Key, None] = {}
+        self._held_back: dict[int, int] = {}
         self._stopping = False
+        self._look = False
         self._lost_names = 0
         self._fd = -1
         self._thread: threading.Thread | None = None
+        self.transfers = Transfers(self._transfer_ended)
 
     def start(self, fd: int) -> None:
         """`fd`: the mount's /dev/fuse, which stays open until `stop` has returned."""
@@ -96,7 +106,12 @@ class Notifier:
         """The kernel holds pages of this inode that are not where the bytes are."""
         self.listen((Invalidation(ino, None),))
 
-    def _add(self, key: tuple[int, bytes | None]) -> None:
+    def _transfer_ended(self) -> None:
+        with self._wake:
+            self._look = True
+            self._wake.notify()
+
+    def _add(self, key: Key) -> None:
         """REQUIRES: _wake is held.
 
         When the queue is full, names give way: the kernel asks for each again after a second
@@ -107,14 +122,15 @@ class Notifier:
             return
         self._pending[key] = None
 
-    def _take(self) -> list[tuple[int, bytes | None]] | None:
+    def _take(self) -> list[Key] | None:
         with self._wake:
-            while not self._pending and not self._stopping:
+            while not self._pending and not self._stopping and not self._look:
                 self._wake.wait()
             if self._stopping:
                 return None
             taken, self._pending = list(self._pending), {}
             lost, self._lost_names = self._lost_names, 0
+            self._look = False
         if lost:
             log.warning("%d changed names were left to the kernel's timeout", lost)
         return taken
@@ -122,20 +138,38 @@ class Notifier:
     def _run(self) -> None:
         try:
             while (taken := self._take()) is not None:
-                for ino, name in taken:
-                    if self._stopping or not self._send(ino, name):
+                messages = chain(self._freed(), map(self._message, taken))
+                for message in messages:
+                    if self._stopping or not self._send(message):
                         return
         except Exception:
             log.exception("the notifier ended; changes of others show after a second, or a remount")
 
-    def _send(self, ino: int, name: bytes | None) -> bool:
+    def _message(self, key: Key) -> bytes:
+        """What to tell the kernel now. Pages that older reads hold are left for when those end."""
+        ino, name = key
+        if name is not None:
+            return entry_message(ino, name)
+        newest = self.transfers.now()
+        if not self.transfers.older(ino, newest):
+            return inode_message(ino)
+        self._held_back[ino] = newest
+        return inode_message(ino, pages=False)
+
+    def _freed(self) -> Iterator[bytes]:
+        """What was held back and has no older reads or writes under way any more."""
+        for ino, number in list(self._held_back.items()):
+            if not self.transfers.older(ino, number):
+                del self._held_back[ino]
+                yield inode_message(ino)
+
+    def _send(self, message: bytes) -> bool:
         """False: the mount has ended."""
-        message = inode_message(ino) if name is None else entry_message(ino, name)
         try:
             os.write(self._fd, message)
         except OSError as error:
             if error.errno in _ENDED:
                 return False
             if error.errno not in _HARMLESS:
-                log.warning("the kernel does not forget what it was told to of %d: %s", ino, error)
+                log.warning("the kernel does not forget what it was told to: %s", error)
         return True

@@ -23,6 +23,7 @@ import llfuse
 from lucid.errors import Exists, NotFound
 from lucid.filespace.surface import Attributes, DirectoryEntry, FileHandle, Surface
 from lucid.mount.answers import EntryMaker, answered
+from lucid.mount.notifier import Notifier
 
 __all__ = ["Operations"]
 
@@ -58,19 +59,19 @@ class Operations:
         surface: Surface,
         *,
         owner: tuple[int, int] | None,
-        on_ready: Callable[[], None] = lambda: None,
-        on_moved: Callable[[int], None] = lambda ino: None,
+        notifier: Notifier,
+        on_ready: Callable[[], None],
     ) -> None:
         """owner: whose every inode is shown to be; None shows stored owners.
 
-        on_ready is called once, when the kernel has taken the mount. on_moved is told of an inode
-        whose pages in the kernel are at the wrong place; it must not block.
+        on_ready is called once, when the kernel has taken the mount.
         """
         self._surface = surface
         self._shows_owners = owner is None
         self._entry = EntryMaker(surface.block_size, owner)
         self._on_ready = on_ready
-        self._on_moved = on_moved
+        self._notifier = notifier
+        self._transfers = notifier.transfers
         self._handles: dict[int, FileHandle] = {}
         self._appending: set[int] = set()
         self._numbers = itertools.count(1)
@@ -299,17 +300,26 @@ class Operations:
 
     @answered
     def read(self, fh: int, offset: int, size: int) -> bytes | memoryview:
-        return self._surface.read(self._handle(fh), offset, size)
+        handle = self._handle(fh)
+        number = self._transfers.begin(handle.ino)
+        try:
+            return self._surface.read(handle, offset, size)
+        finally:
+            self._transfers.end(handle.ino, number)
 
     @answered
     def write(self, fh: int, offset: int, data: bytes) -> int:
         handle = self._handle(fh)
-        written = self._surface.write(handle, offset, data)
+        number = self._transfers.begin(handle.ino)
+        try:
+            written = self._surface.write(handle, offset, data)
+        finally:
+            self._transfers.end(handle.ino, number)
         if fh in self._appending:
             end = self._surface.attributes(handle.ino).size
             if end != offset + written:
                 # The kernel did not know the end: its pages have these bytes at the wrong place.
-                self._on_moved(handle.ino)
+                self._notifier.inode_moved(handle.ino)
         return written
 
     @answered

@@ -58,7 +58,7 @@ class Session:
         self._notifier = Notifier()
         owner = None if options.owners else (os.getuid(), os.getgid())
         self._operations = Operations(
-            surface, owner=owner, on_ready=on_ready, on_moved=self._notifier.inode_moved
+            surface, owner=owner, on_ready=on_ready, notifier=self._notifier
         )
 
     def run(self) -> int | None:
@@ -161,7 +161,12 @@ def _mount_failed(point: Path, said: str) -> MountError:
         return FuseMissing(
             "You may not open /dev/fuse. Its mode should be 0666, or 0660 and you in its group."
         )
-    if "/dev/fuse" in said or "failed to exec fusermount" in said:
+    if "failed to exec fusermount" in said:
+        return FuseMissing(
+            "libfuse finds no fusermount. Install fuse3 (or fuse); "
+            "where there is only fusermount3: ln -s fusermount3 /bin/fusermount"
+        )
+    if "/dev/fuse" in said:
         return FuseMissing(f"FUSE does not work here: {said}. Install fuse3, or run modprobe fuse.")
     if "user_allow_other" in said:
         return MountError("-o allow_other needs a line `user_allow_other` in /etc/fuse.conf.")

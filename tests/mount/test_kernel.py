@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -104,6 +105,13 @@ class TestNotifier:
         os.close(reader)
         os.close(writer)
 
+    def received(self, reader: int, size: int) -> bytes:
+        got = b""
+        while len(got) < size:
+            assert select.select([reader], [], [], 10.0)[0], "nothing came"
+            got += os.read(reader, size - len(got))
+        return got
+
     def test_it_coalesces_and_lets_names_go_first(self, pipe: tuple[int, int]) -> None:
         notifier = Notifier(queue_max=3)
         notifier.listen([Invalidation(5, None)] * 4)
@@ -112,10 +120,20 @@ class TestNotifier:
         notifier.start(pipe[1])
         expected = inode_message(5) + entry_message(1, b"a") + entry_message(1, b"b")
         expected += inode_message(6)
-        got = b""
-        while len(got) < len(expected):
-            got += os.read(pipe[0], 1 << 16)
-        assert got == expected
+        assert self.received(pipe[0], len(expected)) == expected
+        assert notifier.stop()
+
+    def test_pages_wait_for_older_reads(self, pipe: tuple[int, int]) -> None:
+        notifier = Notifier()
+        notifier.start(pipe[1])
+        older = notifier.transfers.begin(5)
+        notifier.listen([Invalidation(5, None), Invalidation(6, None)])
+        expected = inode_message(5, pages=False) + inode_message(6)
+        assert self.received(pipe[0], len(expected)) == expected
+        newer = notifier.transfers.begin(5)
+        notifier.transfers.end(5, older)
+        assert self.received(pipe[0], len(inode_message(5))) == inode_message(5)
+        notifier.transfers.end(5, newer)
         assert notifier.stop()
 
     def test_it_ends_when_the_mount_is_gone(self, pipe: tuple[int, int]) -> None:
@@ -180,6 +198,39 @@ def test_the_stacks_of_a_hung_mount(drive: Drive, caplog: pytest.LogCaptureFixtu
 
 
 # --- A store that hangs ------------------------------------------------------------------------
+
+
+def test_a_hung_read_does_not_hold_up_what_others_changed(drive: Drive) -> None:
+    """The kernel waits for the pages of a read under way before it forgets them."""
+    surface = drive.surface
+    for name in ("hung", "other"):
+        (drive.point / name).write_bytes(b"old" * 1000)
+        (drive.point / name).read_bytes()
+    hung, other = ((drive.point / name).stat().st_ino for name in ("hung", "other"))
+    surface.tell(Invalidation(hung, None))
+    release, waiting = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        if not waiting.is_set():
+            waiting.set()
+            assert release.wait(30)
+
+    surface.hooks["read"] = hang
+
+    def read() -> None:
+        while not waiting.is_set():  # the pages may still be there the first times
+            (drive.point / "hung").read_bytes()
+
+    reader = threading.Thread(target=read, name="test-reader")
+    reader.start()
+    assert waiting.wait(10)
+    surface.remote_write(hung, 0, b"new" * 1000)
+    surface.remote_write(other, 0, b"new" * 1000)
+    eventually(lambda: (drive.point / "other").read_bytes() == b"new" * 1000)
+    assert reader.is_alive()
+    release.set()
+    reader.join(10)
+    eventually(lambda: (drive.point / "hung").read_bytes() == b"new" * 1000)
 
 
 def test_a_hung_read_does_not_stop_another_file(drive: Drive) -> None:
