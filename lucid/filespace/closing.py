@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from lucid.filespace.opening import Opened
 
 __all__ = ["close_filespace"]
+
+log = logging.getLogger(__name__)
 
 STEP_S = 0.1
 
@@ -50,8 +53,13 @@ def _save(opened: Opened) -> None:
                 parts.publisher.publish(draft)
         except LucidError as error:
             opened.problems.append(str(error))
-    parts.staging.sync()
-    parts.book.sync()
+    for sync in (parts.staging.sync, parts.book.sync):
+        try:
+            sync()
+        except LucidError as error:
+            # The store may still take what this disk does not.
+            log.error("%s", error)
+            opened.problems.append(str(error))
 
 
 def _drain(

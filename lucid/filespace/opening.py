@@ -462,7 +462,7 @@ class _Opening:
             next_op_id=op_ids.take if op_ids else _no_ids,
         )  # fmt: skip
         opened.files = Files(opened.parts)
-        recovery = Recovery(opened.parts, keys, picture)
+        recovery = Recovery(opened.parts, keys, ring, picture)
         drafts = recovery.run() if session else []
         opened.problems.extend(picture.failed)
         writer = None

@@ -13,11 +13,13 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from lucid.crypto.footer import check_footer, open_footer
+from lucid.crypto.keyring import KeyRing
 from lucid.data.draft import Draft, PatchPlace
 from lucid.data.segments import KeySource, SealOwner
 from lucid.engine import errors as engine_errors
-from lucid.engine.sodium import open_
-from lucid.errors import LocalError, LucidError, NotFound
+from lucid.engine.sodium import digest16, open_
+from lucid.errors import DataError, LocalError, LucidError, NotFound
 from lucid.filespace.parts import Parts
 from lucid.format.change import DATA, LOST, Change, SegmentRow
 from lucid.format.journal import (
@@ -208,12 +210,20 @@ _READERS = {
 }
 
 
+def _left_out(name: bytes) -> str:
+    return (
+        f"A change of {name.decode(errors='replace')!r} was not yet safe on the disk when the "
+        "power went; it is left out. Write it again, or take it from where it came."
+    )
+
+
 class Recovery:
     """Brings a picture back to life. Used once, by opening, before anybody else runs."""
 
-    def __init__(self, parts: Parts, keys: KeySource, picture: Picture) -> None:
+    def __init__(self, parts: Parts, keys: KeySource, ring: KeyRing, picture: Picture) -> None:
         self._parts = parts
         self._keys = keys
+        self._ring = ring
         self._picture = picture
         self.lost_blocks = 0
         self._resealed = 0
@@ -226,7 +236,8 @@ class Recovery:
         self._take_segments(wanted)
         for position in sorted(picture.ops):
             self._take_op(position)
-        drafts = [self._take_file(ino, file) for ino, file in sorted(picture.files.items())]
+        taken = [self._take_file(ino, file) for ino, file in sorted(picture.files.items())]
+        drafts = [draft for draft in taken if draft is not None]
         if self._resealed:
             # What is sealed anew must be durable before the only other copy goes.
             self._parts.staging.sync()
@@ -246,8 +257,32 @@ class Recovery:
         """Finished segments that something names go on to the store."""
         for row in self._picture.segments.values():
             if row.footer_len and row.id in wanted and SegmentId(row.id) in self._parts.staging:
-                self._parts.staged.adopt_finished(row)
+                if self._is_sound(row):
+                    self._parts.staged.adopt_finished(row)
+                else:
+                    log.warning("Segment %s did not reach the disk whole.", row.id.hex()[:16])
         self._picture.dead.extend(self._picture.finished.values())
+
+    def _is_sound(self, row: SegmentRow) -> bool:
+        """Whether a finished segment has all its bytes. Only loss of power takes any, so what was
+        written since this machine started is not read."""
+        staging, clock = self._parts.staging, self._parts.clock
+        try:
+            written = staging.path(SegmentId(row.id)).stat().st_mtime
+            if written > clock.time_ns() / 1e9 - clock.monotonic():
+                return True
+            data = staging.read(SegmentId(row.id))
+            tail = data[len(data) - row.footer_len :]
+            check_footer(row, tail)
+            at = 0
+            for block in open_footer(self._ring, row.id, tail):
+                size = block.plain_len + self._parts.geometry.tag
+                if digest16(data[at : at + size]) != block.digest:
+                    return False
+                at += size
+            return len(data) == row.stored_len
+        except (DataError, LocalError, OSError):
+            return False
 
     def _take_op(self, position: int) -> None:
         parts = self._parts
@@ -255,7 +290,15 @@ class Recovery:
         op = record.op
         owner = SealOwner(getattr(op, "ino", 0) or getattr(op, "op_id", 0) or 1)
         changes = changes_of(op)
+        lost = self.lost_blocks
         renewed = self._renewed(owner, changes)
+        if self.lost_blocks > lost and self._is_left_out(isinstance(op, Content), op, renewed):
+            reason = _left_out(getattr(op, "name", b""))
+            parts.book.note(Failed(position, reason.encode()), removal=True)
+            self._picture.failed.append(reason)
+            self._picture.dead.append(place)
+            self._let_go(owner)
+            return
         if renewed is not changes:
             assert isinstance(op, (Create, Content, Stage))
             op = op._replace(changes=renewed)
@@ -266,11 +309,23 @@ class Recovery:
         self._picture.dead.append(place)
         with parts.order.lock:
             parts.order.restore(position, op, segments, live)
-        parts.staged.retire(owner)
-        parts.staged.drop(owner.segments)
+        self._let_go(owner)
+
+    def _let_go(self, owner: SealOwner) -> None:
+        """What was sealed for an op is kept by the op, if by anything."""
+        self._parts.staged.retire(owner)
+        self._parts.staged.drop(owner.segments)
+
+    @staticmethod
+    def _is_left_out(is_change: bool, what: object, renewed: tuple[Change, ...]) -> bool:
+        """Blocks of it never reached the disk. A change of a file is then left out: the file stays
+        as it was. Of a new file what is there is kept, and the rest is lost."""
+        if isinstance(what, Stage):
+            return False  # The op that it is for lies over it: it must say what is lost.
+        return is_change or not any(change.kind == DATA for change in renewed)
 
     def _renewed(self, owner: SealOwner, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-        """`changes` with every block of an unfinished segment sealed again."""
+        """`changes` with every block of an unfinished segment sealed again, or lost."""
         if not any(self._is_unfinished(change) for change in changes):
             return changes
         runs = RunMap(self._parts.geometry)
@@ -284,9 +339,10 @@ class Recovery:
         return runs.runs()
 
     def _is_unfinished(self, change: Change) -> bool:
-        if change.kind != DATA or SegmentId(change.segment) not in self._parts.staging:
+        """Its segment is neither finished, whole and staged here, nor in the log."""
+        if change.kind != DATA or self._parts.staged.state(change.segment) is not None:
             return False
-        return not self._picture.segments[change.segment].footer_len
+        return self._parts.replica.segment(change.segment) is None
 
     def _reseal(self, owner: SealOwner, change: Change, block: int) -> list[Change]:
         """One block of an unfinished segment, in a new one; lost if its bytes do not open."""
@@ -310,7 +366,7 @@ class Recovery:
             for new in made
         ]
 
-    def _take_file(self, ino: int, file: FilePicture) -> Draft:
+    def _take_file(self, ino: int, file: FilePicture) -> Draft | None:
         parts, image = self._parts, file.image
         draft = Draft(ino, parts.geometry)
         draft.private = image.private
@@ -321,7 +377,11 @@ class Recovery:
             image.atime_ns, image.mtime_ns, image.ctime_ns,
         )  # fmt: skip
         draft.xattrs = dict(image.xattrs)
+        lost = self.lost_blocks
         renewed = self._renewed(draft.owner, image.changes)
+        if self.lost_blocks > lost and self._is_left_out(not image.private, image, renewed):
+            self._leave_file_out(draft, file)
+            return None
         for change in renewed:
             draft.sealed.lay(change)
         parts.staged.retain(draft.segments() - draft.owner.segments)
@@ -344,6 +404,13 @@ class Recovery:
         for live, (_, patch) in zip(lives[1:], file.patches, strict=True):
             self._take_patch(draft, live, patch)
         return parts.table.add(draft)
+
+    def _leave_file_out(self, draft: Draft, file: FilePicture) -> None:
+        self._picture.failed.append(_left_out(draft.name))
+        self._picture.dead.append(file.position)
+        self._picture.dead.extend(position for position, _ in file.patches)
+        self._parts.book.note(ImageRecord(draft.ino, None), removal=True)
+        self._let_go(draft.owner)
 
     def _base(self, draft: Draft) -> None:
         try:

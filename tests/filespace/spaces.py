@@ -24,7 +24,7 @@ from lucid.local.disk import Disk
 from lucid.store.base import ObjectStore
 from lucid.store.faulty import FaultPlan, FaultyStore
 from lucid.store.memory import Bucket, MemoryStore
-from lucid.types import SystemClock, SystemEntropy
+from lucid.types import Clock, SystemClock, SystemEntropy
 
 PASSPHRASE = "four words and salt"
 STRETCH = Stretch(1, 64 << 20)
@@ -55,12 +55,17 @@ def new_bucket(block_size: int = BLOCK) -> Bucket:
 
 
 def open_on(
-    store: ObjectStore, state: Path, disk: Disk | None = None, **settings: Any
+    store: ObjectStore,
+    state: Path,
+    *,
+    disk: Disk | None = None,
+    clock: Clock | None = None,
+    **settings: Any,
 ) -> Filespace:
     """The filespace in `store`, opened with a state directory."""
     config = Config(**{**QUICK, "state_dir": state, **settings})
     opened = open_parts(
-        store, PASSPHRASE, config, clock=SystemClock(), entropy=SystemEntropy, disk=disk
+        store, PASSPHRASE, config, clock=clock or SystemClock(), entropy=SystemEntropy, disk=disk
     )
     return Filespace(Tree(opened))
 
@@ -92,10 +97,11 @@ class Space:
         *,
         plan: FaultPlan | None = None,
         disk: Disk | None = None,
+        clock: Clock | None = None,
         **settings: Any,
     ) -> Filespace:
         """Open as machine `name`, whose state directory is kept from one time to the next."""
-        fs = open_on(self.store(name, plan), self.state(name), disk, **settings)
+        fs = open_on(self.store(name, plan), self.state(name), disk=disk, clock=clock, **settings)
         self._open.append(fs)
         return fs
 
