@@ -19,7 +19,7 @@ from lucid.crypto.footer import seal_footer
 from lucid.engine.bulk import BATCH_BLOCKS_MAX, is_zero, seal_blocks
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.sodium import AdContext
-from lucid.errors import InternalError
+from lucid.errors import InternalError, LocalError
 from lucid.format.change import DATA, HOLE, Change, SegmentRow
 from lucid.format.runs import Geometry
 from lucid.format.segment import FooterRow, footer_room
@@ -226,8 +226,12 @@ class StagedSegments:
                 self._retire(owner)
                 owner.writer = self._begin()
             writer = owner.writer
-            with writer.lock:
-                count = self._append(writer, owner, first, blocks, changes)
+            try:
+                with writer.lock:
+                    count = self._append(writer, owner, first, blocks, changes)
+            except LocalError:
+                owner.writer = None  # That file takes no more; the next try gets a new one.
+                raise
             if not count:
                 self._retire(owner)
             return count
@@ -236,8 +240,12 @@ class StagedSegments:
                 self._finish_pack()
                 self._pack = self._begin()
             writer = self._pack
-            with writer.lock:
-                count = self._append(writer, owner, first, blocks, changes)
+            try:
+                with writer.lock:
+                    count = self._append(writer, owner, first, blocks, changes)
+            except LocalError:
+                self._pack = None
+                raise
             if not count:
                 self._finish_pack()
             return count

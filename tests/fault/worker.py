@@ -106,7 +106,7 @@ def main() -> None:
         say("do", step)
         do(fs, step)
         say("did", number)
-        now = {path: b"" for path in apply(now, step._replace(size=0))}
+        now = dict.fromkeys(apply(now, step._replace(size=0)), b"")
 
 
 if __name__ == "__main__":
