@@ -26,7 +26,7 @@ def tidy(store: str) -> str:
     """The URL of a store in the one form that is shown and compared. Raises UsageError."""
     if not store.startswith(("s3://", "file:///")):
         raise UsageError(f"{store} is no store; write s3://bucket/prefix or file:///directory.")
-    return store.rstrip("/")
+    return store.rstrip("/") if store != "file:///" else store
 
 
 def block_size(text: str) -> int:

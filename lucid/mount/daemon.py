@@ -45,7 +45,13 @@ def in_background(work: Work) -> int:
 
 def _await(pid: int, reader: int) -> int:
     with os.fdopen(reader, "rb") as pipe:
-        line = pipe.readline()
+        try:
+            line = pipe.readline()
+        except KeyboardInterrupt:
+            # The daemon has left our terminal and does not hear of it by itself.
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+            raise
     if line:
         message = decode(line)
         if "error" not in message:

@@ -1,7 +1,8 @@
 """A drive over a MemorySurface in a process of its own, as `lucid mount` makes it.
 
     python -m tests.mount.background POINT STATE [--foreground] [--pending N] [--uploads N]
-                                     [--fail-open CLASS] [--hang CALL] [--die]
+                                     [--pace SECONDS] [--fail-open CLASS] [--hang CALL]
+                                     [--die] [--slow-open]
 
 Prints `ready PID` or `CLASS: sentence`, and exits with the status of the error.
 """
@@ -35,9 +36,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--foreground", action="store_true")
     parser.add_argument("--pending", type=int, default=0)
     parser.add_argument("--uploads", type=int, default=1_000_000)
+    parser.add_argument("--pace", type=float, default=0.0)
     parser.add_argument("--fail-open")
     parser.add_argument("--hang")
     parser.add_argument("--die", action="store_true")
+    parser.add_argument("--slow-open", action="store_true")
     return parser.parse_args()
 
 
@@ -53,10 +56,15 @@ def opener(chosen: argparse.Namespace) -> Callable[[], Surface]:
         )
         if chosen.die:
             os.kill(os.getpid(), signal.SIGKILL)
+        if chosen.slow_open:
+            hang()
         if chosen.fail_open:
             raise getattr(errors, chosen.fail_open, RuntimeError)("told to fail")
         surface = MemorySurface(
-            state_directory=str(chosen.state), pending_ops=chosen.pending, uploads=chosen.uploads
+            state_directory=str(chosen.state),
+            pending_ops=chosen.pending,
+            uploads=chosen.uploads,
+            pace_s=chosen.pace,
         )
         if chosen.hang:
             surface.hooks[chosen.hang] = hang

@@ -72,8 +72,9 @@ class MemorySurface:
         state_directory: str = "",
         pending_ops: int = 0,
         uploads: int = 1_000_000,
+        pace_s: float = 0.0,
     ) -> None:
-        """uploads: how many of the pending ops the "store" takes before it hangs."""
+        """uploads: how many pending ops the "store" takes, one each pace_s, before it hangs."""
         self.read_only = read_only
         self.block_size = block_size
         self.trace: list[str] = []
@@ -81,6 +82,8 @@ class MemorySurface:
         self.state_directory = state_directory
         self.pending_ops = pending_ops
         self.upload_step = threading.Semaphore(uploads)
+        self._pace_s = pace_s
+        self._never = threading.Event()
         self.closed = False
         self._lock = threading.RLock()
         self._next = FIRST_ID
@@ -530,6 +533,7 @@ class MemorySurface:
                 if report is not None:
                     report(self.progress())
                 if self.upload_step.acquire(timeout=0.05):
+                    self._never.wait(self._pace_s)
                     self.pending_ops -= 1
         finally:
             self.closed = True

@@ -202,6 +202,18 @@ def test_a_killed_daemon_leaves_a_dead_mount_that_mount_clears(background: Backg
     assert (background.point / "f").read_text() == "again"
 
 
+def test_ctrl_c_while_it_starts_ends_the_daemon_too(background: Background) -> None:
+    process = subprocess.Popen(background.command("--slow-open"), cwd=ROOT, stderr=subprocess.PIPE)
+    with process:
+        eventually(lambda: (background.state / "log").exists() and "hangs" in background.log, 10**6)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == -signal.SIGINT
+        assert process.stderr is not None
+        assert b"KeyboardInterrupt" in process.stderr.read()
+    assert "ended by a signal before the drive was mounted" in background.log
+    assert not background.is_mounted()
+
+
 # --- The control socket ------------------------------------------------------------------------
 
 

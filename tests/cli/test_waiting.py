@@ -1,0 +1,84 @@
+"""What takes time: a bar while it goes on, and what is said when somebody does not want to wait."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lucid.mount import registry
+from tests.cli.conftest import Lucid, Team
+from tests.cli.test_commands import on_terminal
+from tests.mount.test_background import Background
+from tests.mount.test_files import eventually
+
+pytestmark = pytest.mark.mount
+
+
+@pytest.fixture
+def background(tmp_path: Path) -> Iterator[Background]:
+    """A drive whose store is as slow as a test wants it."""
+    made = Background(tmp_path)
+    yield made
+    made.clean()
+
+
+def test_umount_shows_a_bar_on_a_terminal(lucid: Lucid, background: Background) -> None:
+    background.start("--pending", "40", "--pace", "0.05")
+    status, screen = on_terminal(lucid.command("umount", background.point), [])
+    assert status == 0, screen
+    assert "Uploading" in screen
+    assert "to go" in screen
+
+
+def test_umount_is_silent_elsewhere(lucid: Lucid, background: Background) -> None:
+    background.start("--pending", "40", "--pace", "0.05")
+    done = lucid.run("umount", background.point)
+    assert done.stdout == done.stderr == ""
+
+
+def test_umount_without_waiting_says_what_is_left(lucid: Lucid, background: Background) -> None:
+    background.start("--pending", "7", "--uploads", "0")
+    done = lucid.run("umount", "--no-wait", background.point)
+    assert "not all is in the store: 7 changes" in done.stderr
+    assert "goes up after the next mount" in done.stderr
+
+
+def test_ctrl_c_while_umount_waits(lucid: Lucid, background: Background) -> None:
+    """The upload goes on; a second umount waits again, or gives up waiting."""
+    background.start("--pending", "7", "--uploads", "0")
+    process = subprocess.Popen(
+        lucid.command("umount", background.point), stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        eventually(lambda: not background.is_mounted(), 10**6)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        assert f"goes on in process {background.pids[0]}" in process.stderr.read()
+    assert lucid.json("status")[0]["phase"] == "closing"
+    assert "unmounted, uploading" in lucid.run("status").stdout
+    done = lucid.run("umount", "--no-wait", background.point)
+    assert "7 changes" in done.stderr
+
+
+def test_sync_waits(lucid: Lucid, background: Background) -> None:
+    background.start("--pending", "3")
+    assert lucid.json("sync", background.point) == {"token": "token-None"}
+
+
+def test_mount_waits_for_the_last_upload(team: Team, tmp_path: Path) -> None:
+    last = subprocess.Popen(["sleep", "1"])
+    with last:
+        started = registry.process_start(last.pid) or 0
+        record = registry.Record(
+            "/gone", str(tmp_path), team.store, last.pid, started, phase="closing"
+        )
+        registry.add(record)
+        done = team.lucid.run("mount", team.store, team.point)
+        assert f"Process {last.pid} still uploads from the last mount." in done.stderr
+        assert last.poll() == 0 or not record.is_alive
+    assert team.point.is_mount()
