@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
-import msgpack
-
 from lucid.format.ops import Op
 from lucid.meta.replica_tables import Tables
 from lucid.meta.replica_undo import (
@@ -24,6 +22,7 @@ from lucid.meta.replica_undo import (
     Trace,
     add_touch,
     op_id_of,
+    pack,
     pack_op,
     restore,
     unpack_op,
@@ -33,6 +32,7 @@ from lucid.meta.schema import VERSION, UndoRow
 __all__ = ["DirectoryOverlay", "PendingOp", "PendingOps"]
 
 _ORDER_TRIM = 4096
+_VERSION = VERSION.number
 
 
 class PendingOp(NamedTuple):
@@ -183,6 +183,7 @@ class PendingOps:
         if position > self.last:
             self.last = position
             self._order.append(position)
+        images = trace.images
         record = PendingOp(
             position,
             op_id_of(op),
@@ -190,21 +191,18 @@ class PendingOps:
             author,
             tuple(trace.writes),
             trace.read_keys(plain),
-            tuple(key for number, key in trace.images if number == VERSION.number),
+            tuple([key for number, key in images if number == _VERSION]),
             tuple(trace.touches),
             trace.inodes,
             trace.data_bytes,
         )
         self.applied[position] = record
         self._positions[record.op_id] = position
-        for key in record.writes:
-            _shadow(self._writers, key, position)
-        for key in record.reads:
-            _shadow(self._readers, key, position)
+        _shadow(self._writers, record.writes, position)
+        _shadow(self._readers, record.reads, position)
         self.overlay.add(record)
-        images = [(number, key, row) for (number, key), row in trace.images.items()]
-        row = UndoRow(position, record.op_id, msgpack.packb(images), packed)
-        self._tables.undo.put(position, row)
+        before = pack([(number, key, row) for (number, key), row in images.items()])
+        self._tables.undo.put(position, UndoRow(position, record.op_id, before, packed))
 
     def same(self, position: int, op: Op) -> bool:
         """Whether the op that is applied at `position` is `op`, to the last field."""
@@ -289,32 +287,36 @@ class PendingOps:
     def _remove(self, position: int) -> PendingOp:
         record = self.applied.pop(position)
         del self._positions[record.op_id]
-        for key in record.writes:
-            _unshadow(self._writers, key, position)
-        for key in record.reads:
-            _unshadow(self._readers, key, position)
+        _unshadow(self._writers, record.writes, position)
+        _unshadow(self._readers, record.reads, position)
         self.overlay.remove(record)
         return record
 
 
-def _shadow(index: dict[int, int | set[int]], key: int, position: int) -> None:
-    found = index.get(key)
-    if found is None:
-        index[key] = position
-    elif isinstance(found, set):
-        found.add(position)
-    else:
-        index[key] = {found, position}
+def _shadow(
+    index: dict[int, int | set[int]], keys: tuple[int, ...], position: int
+) -> None:
+    for key in keys:
+        found = index.setdefault(key, position)
+        if found is position:
+            continue
+        if isinstance(found, set):
+            found.add(position)
+        elif found != position:
+            index[key] = {found, position}
 
 
-def _unshadow(index: dict[int, int | set[int]], key: int, position: int) -> None:
-    found = index[key]
-    if isinstance(found, set):
-        found.discard(position)
-        if not found:
+def _unshadow(
+    index: dict[int, int | set[int]], keys: tuple[int, ...], position: int
+) -> None:
+    for key in keys:
+        found = index[key]
+        if isinstance(found, set):
+            found.discard(position)
+            if not found:
+                del index[key]
+        else:
             del index[key]
-    else:
-        del index[key]
 
 
 def _beyond(found: int | set[int] | None, after: int) -> list[int]:

@@ -50,10 +50,13 @@ class Table:
     def get(self, key: Any) -> Any:
         """The row, or None."""
         row = self.rows.get(key, MISSING)
-        if row is not MISSING:
-            return row
-        if self._never_was(key):
-            return None
+        return self.find(key) if row is MISSING else row
+
+    def find(self, key: Any) -> Any:
+        """The row, or None, where `rows` does not say."""
+        return self._ask(key)
+
+    def _ask(self, key: Any) -> Any:
         spec = self.spec
         found = self._connection.row(_SELECT_ONE[spec.number], self._bound(key))
         if len(self.rows) >= CACHE_ROWS:
@@ -68,25 +71,23 @@ class Table:
             self.dirty[key] = None
             self._owner.unwritten += 1
 
-    def _never_was(self, key: Any) -> bool:
-        """True where it is certain, without a question to SQL, that there is no such row."""
-        return False
-
     def forget(self) -> None:
         """Drop all rows, the unwritten ones too."""
         self.rows.clear()
         self.dirty.clear()
 
     def shrink(self) -> None:
-        """Forget the clean rows."""
-        self.rows = {key: self.rows[key] for key in self.dirty}
+        """Forget the clean rows. `rows` stays the same dictionary: others hold on to it."""
+        kept = {key: self.rows[key] for key in self.dirty}
+        self.rows.clear()
+        self.rows.update(kept)
 
     def flush(self) -> None:
         """Write what is unwritten."""
         dirty, rows = self.dirty, self.rows
         if not dirty:
             return
-        number, bound = self.spec.number, self.spec.bound
+        number, bound = self.spec.number, self.spec.bound if self.spec.blobs else list
         put = [bound(rows[key]) for key in dirty if rows[key] is not None]
         if len(put) < len(dirty):
             gone = [self._bound(key) for key in dirty if rows[key] is None]
@@ -118,7 +119,7 @@ class IdTable(Table):
         session = key >> 32
         top = self._highest.get(session)
         if top is None:
-            top = self._find(session)
+            top = self._find_highest(session)
         if key > top:
             self._highest[session] = key
         # As Table.put does it; called for most rows that are written.
@@ -127,12 +128,14 @@ class IdTable(Table):
             self.dirty[key] = None
             self._owner.unwritten += 1
 
-    def _never_was(self, key: int) -> bool:
+    def find(self, key: int) -> Any:
         session = key >> 32
-        highest = self._highest.get(session)
-        return key > (self._find(session) if highest is None else highest)
+        top = self._highest.get(session)
+        if top is None:
+            top = self._find_highest(session)
+        return None if key > top else self._ask(key)
 
-    def _find(self, session: int) -> int:
+    def _find_highest(self, session: int) -> int:
         if len(self._highest) >= SESSIONS:
             self._highest.clear()
         column, name = self.spec.columns[0], self.spec.name
@@ -174,9 +177,11 @@ class DentryTable(Table):
             self.dirty[key] = None
             self._owner.unwritten += 1
 
-    def _never_was(self, key: tuple[int, bytes]) -> bool:
+    def find(self, key: tuple[int, bytes]) -> Any:
         known = self._known.get(key[0])
-        return known is not None and hash(key[1]) not in known
+        if known is not None and hash(key[1]) not in known:
+            return None
+        return self._ask(key)
 
 
 class StagedTable(Table):

@@ -79,6 +79,11 @@ class ReplicaState:
         self._guard = False
         self._watched = False
         self._segment_ids: dict[int, bytes] = {}
+        # The fold asks these several times an op.
+        self._inode_rows = tables.inode.rows
+        self._dentry_rows = tables.dentry.rows
+        self._version_rows = tables.version.rows
+        self._targets = tables.staged.targets
 
     def begin(self, at: int, stamp: int, trace: Trace | None) -> None:
         """The next op is folded at `at`; with `trace` it is a pending one."""
@@ -134,10 +139,8 @@ class ReplicaState:
                 self._expose(self._pending.writers(ino, self.at))
             if self._trace is not None:
                 self._trace.inode_reads.add(ino)
-        row = self._tables.inode.rows.get(ino, MISSING)
-        if row is MISSING:
-            row = self._tables.inode.get(ino)
-        return row  # type: ignore[no-any-return]
+        row = self._inode_rows.get(ino, MISSING)
+        return self._tables.inode.find(ino) if row is MISSING else row  # type: ignore[no-any-return]
 
     def put_inode(self, row: InodeRow) -> None:
         ino = row.ino
@@ -154,7 +157,9 @@ class ReplicaState:
     def dentry(self, parent: int, name: bytes) -> DentryRow | None:
         if self._watched:
             self._read(dentry_key(parent, name))
-        return self._tables.dentry.get((parent, name))  # type: ignore[no-any-return]
+        key = (parent, name)
+        row = self._dentry_rows.get(key, MISSING)
+        return self._tables.dentry.find(key) if row is MISSING else row  # type: ignore[no-any-return]
 
     def put_dentry(self, row: DentryRow) -> None:
         if self._watched:
@@ -227,7 +232,8 @@ class ReplicaState:
     def version(self, version: int) -> VersionRow | None:
         if self._watched:
             self._read(version)
-        return self._tables.version.get(version)  # type: ignore[no-any-return]
+        row = self._version_rows.get(version, MISSING)
+        return self._tables.version.find(version) if row is MISSING else row  # type: ignore[no-any-return]
 
     def add_version(self, row: VersionRow) -> None:
         if self._watched:
@@ -322,6 +328,8 @@ class ReplicaState:
     def staged(self, target: int) -> Sequence[Change]:
         if self._watched:
             self._read(target)
+        if target not in self._targets:
+            return ()
         return [change for row in self._staged(target) for change in _unpack_changes(row.changes)]
 
     def add_staged(self, target: int, changes: Iterable[Change]) -> None:
@@ -342,7 +350,7 @@ class ReplicaState:
 
     def _staged(self, target: int) -> list[StagedRow]:
         tables = self._tables
-        if target not in tables.staged.targets:
+        if target not in self._targets:
             return []
         sql = f"{STAGED.select} WHERE target = ? ORDER BY part"
         return [StagedRow._make(row) for row in tables.query(sql, (target,), tables.staged)]

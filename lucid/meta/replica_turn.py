@@ -25,9 +25,12 @@ class Turn:
         self._waiting: deque[None] = deque()  # one for each: append and pop need no lock
         self._taken = threading.Event()
         self._closed = False
+        self.contended = False
+        """Somebody has had to wait since `take_contended`."""
 
     def __enter__(self) -> None:
         if not self._lock.acquire(False):
+            self.contended = True
             self._waiting.append(None)
             self._lock.acquire()
             self._waiting.pop()
@@ -35,6 +38,11 @@ class Turn:
         if self._closed:
             self._lock.release()
             raise Stopped("The replica is closed.")
+
+    def take_contended(self) -> bool:
+        """Whether anybody has had to wait since the last call."""
+        contended, self.contended = self.contended, False
+        return contended
 
     def close(self) -> None:
         """Whoever asks for the lock from now on gets Stopped. REQUIRES: the caller holds it."""

@@ -31,10 +31,14 @@ __all__ = [
     "dentry_key",
     "names_signal",
     "op_id_of",
+    "pack",
     "pack_op",
     "restore",
     "unpack_op",
 ]
+
+pack = msgpack.Packer(autoreset=True).pack
+"""Of rows and ops. One packer for all: its calls hold the GIL."""
 
 _ALIVE = -(1 << 63)
 _POSITIVE = (1 << 62) - 1
@@ -86,11 +90,12 @@ class Trace:
         A `plain` op asks of an inode that it only read no more than whether it is a directory of
         the tree: somebody's chmod of a directory must not concern every file made in it.
         """
-        inodes = self.inode_reads - self.writes
-        if plain:
-            inodes = {alive_signal(ino) for ino in inodes}
-        others = (key for key in self.reads if key < 0 or key not in self.writes)
-        return tuple({*inodes, *others})
+        writes = self.writes
+        keys = {key for key in self.reads if key < 0 or key not in writes}
+        for ino in self.inode_reads:
+            if ino not in writes:
+                keys.add(_ALIVE + ino if plain else ino)
+        return tuple(keys)
 
 
 def op_id_of(op: Op) -> int:
@@ -149,7 +154,7 @@ def pack_op(op: Op) -> bytes:
     number = _NUMBERS.get(type(op))
     if number is None:
         raise InternalError(f"A {type(op).__name__} op cannot be pending.")
-    packed: bytes = msgpack.packb((number, op))
+    packed: bytes = pack((number, op))
     return packed
 
 

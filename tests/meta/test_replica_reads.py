@@ -54,6 +54,8 @@ def test_a_name_leads_to_its_inode(log: Log, replica: Replica, author: Author) -
     assert row == log.model.inode(made.op_id)
     assert row is not None and row.size == 7
     assert replica.names(made.op_id) == [dentry]
+    assert replica.resolve(ROOT_INO, b"f") == (dentry, row)
+    assert replica.resolve(ROOT_INO, b"g") is None
     assert replica.inode(99) is None
 
 
