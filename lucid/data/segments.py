@@ -448,8 +448,9 @@ class StagedSegments:
         """An entry names it: it becomes a cached segment through `adopt(segment, slot)`."""
         with self._lock:
             staged = self._segments.get(segment)
-            if staged is None or staged.state is not SegmentState.UPLOADED:
+            if staged is None or staged.writer is not None:
                 return
+            # After a crash the log may name what this process has not sent again: the store has it.
             del self._segments[segment]
         adopt(segment, staged.slot)
         self._cachemap.release(staged.slot)

@@ -255,8 +255,11 @@ class Recovery:
 
     def _take_segments(self, wanted: set[bytes]) -> None:
         """Finished segments that something names go on to the store."""
+        staging, replica = self._parts.staging, self._parts.replica
         for row in self._picture.segments.values():
-            if row.footer_len and row.id in wanted and SegmentId(row.id) in self._parts.staging:
+            if replica.segment(row.id) is not None:
+                continue  # The log names it, so the store has it.
+            if row.footer_len and row.id in wanted and SegmentId(row.id) in staging:
                 if self._is_sound(row):
                     self._parts.staged.adopt_finished(row)
                 else:
