@@ -403,6 +403,7 @@ class Writes:
             took = self._clock.monotonic() - start
             contended = self._turn.take_contended()
             self._commit_writes = next_size(self._commit_writes, took, contended)
+        self._turn.rest()
 
     def _commit(self) -> None:
         self._tables.commit()
