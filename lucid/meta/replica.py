@@ -107,9 +107,7 @@ class Replica(Writes):
     def resolve(self, parent: int, name: bytes) -> tuple[DentryRow, InodeRow] | None:
         """The dentry under a name and the inode that it leads to, in one turn of the lock."""
         with self._turn:
-            dentry = self._tables.dentry.get((parent, name))
-            inode = None if dentry is None else self._reads.inode(dentry.ino)
-            return None if inode is None else (dentry, inode)
+            return self._reads.resolve(parent, name)
 
     def inode(self, ino: int) -> InodeRow | None:
         """An inode as stat(2) shows it; of a directory, `nlink` is 2 + its subdirectories."""

@@ -59,10 +59,15 @@ class Table:
     def _ask(self, key: Any) -> Any:
         spec = self.spec
         found = self._connection.row(_SELECT_ONE[spec.number], self._bound(key))
+        row = None if found is None else spec.row(found)
+        self.keep(key, row)
+        return row
+
+    def keep(self, key: Any, row: Any) -> None:
+        """Remember what SQL said of `key`, which `rows` did not have."""
         if len(self.rows) >= CACHE_ROWS:
             self.shrink()
-        row = self.rows[key] = None if found is None else spec.row(found)
-        return row
+        self.rows[key] = row
 
     def put(self, key: Any, row: Any) -> None:
         """`row` stands under `key` from now on; None: no row does."""

@@ -12,6 +12,7 @@ from stat import S_IFDIR, S_IFMT
 from typing import Any, NamedTuple
 
 from lucid.meta.pending import PendingOps
+from lucid.meta.replica_cache import MISSING
 from lucid.meta.replica_state import ReplicaState
 from lucid.meta.replica_tables import Tables
 from lucid.meta.schema import INODE, VERSION
@@ -38,6 +39,13 @@ class Totals(NamedTuple):
     data_bytes: int
 
 
+_RESOLVE = (
+    f"SELECT dentry.id, dentry.ino, {', '.join(f'inode.{column}' for column in INODE.columns)}"
+    " FROM dentry LEFT JOIN inode ON inode.ino = dentry.ino"
+    " WHERE dentry.parent = ? AND dentry.name = ?"
+)
+
+
 class Reads:
     """Questions to the tables. Owns nothing."""
 
@@ -48,6 +56,20 @@ class Reads:
 
     def lookup(self, parent: int, name: bytes) -> DentryRow | None:
         return self._tables.dentry.get((parent, name))  # type: ignore[no-any-return]
+
+    def resolve(self, parent: int, name: bytes) -> tuple[DentryRow, InodeRow] | None:
+        """A name and its inode; one question to SQL where neither was asked for lately."""
+        tables = self._tables
+        dentry = tables.dentry.rows.get((parent, name), MISSING)
+        if dentry is MISSING:
+            found = tables.connection.row(_RESOLVE, (parent, bytearray(name)))
+            dentry = None if found is None else DentryRow(parent, name, *found[:2])
+            tables.dentry.keep((parent, name), dentry)
+            # What waits to be written is newer than what SQL says, or not there yet.
+            if found is not None and found[2] is not None and found[1] not in tables.inode.rows:
+                tables.inode.keep(found[1], InodeRow._make(found[2:]))
+        inode = None if dentry is None else self.inode(dentry.ino)
+        return None if inode is None else (dentry, inode)
 
     def inode(self, ino: int) -> InodeRow | None:
         """The row as stat(2) shows it: directories with their times and `2 + subdirectories`."""

@@ -37,6 +37,7 @@ class Tables(Unwritten):
         self.writes = 0
         self.in_transaction = False
         self._numbers: dict[bytes, int] = {}
+        self._segment_rows: dict[int, SegmentRow] = {}
         self.inode = IdTable(schema.INODE, connection, self)
         self.dentry = DentryTable(schema.DENTRY, connection, self)
         self.version = IdTable(schema.VERSION, connection, self)
@@ -122,6 +123,7 @@ class Tables(Unwritten):
         for table in self._all:
             table.forget()
         self._numbers.clear()
+        self._segment_rows.clear()
         self.unwritten = self.writes = 0
         if self.in_transaction:
             self.in_transaction = False
@@ -167,18 +169,25 @@ class Tables(Unwritten):
 
     def segment_row(self, number: int) -> SegmentRow:
         """A segment by its local number, as far as it is known."""
+        known = self._segment_rows.get(number)
+        if known is not None:
+            return known
         (row,) = self.connection.rows(
             f"SELECT {_SEGMENT_COLUMNS} FROM segment WHERE number = ?", (number,)
         )
         segment, stored_len, footer_len, footer_hash, generation, head = row
-        return SegmentRow(
+        if len(self._segment_rows) >= SEGMENT_NUMBERS:
+            self._segment_rows.clear()
+        found = self._segment_rows[number] = SegmentRow(
             segment, stored_len or 0, footer_len or 0, footer_hash or b"", generation or b"",
             head or 0,
         )  # fmt: skip
+        return found
 
     def put_segment(self, row: SegmentRow, committed: bool) -> None:
         """Note a segment's row. What the log said first stays."""
         number = self.segment_number(row.id)
+        self._segment_rows.pop(number, None)
         self.execute(
             "UPDATE segment SET stored_len = ?, footer_len = ?, footer_hash = ?, generation = ?,"
             " head = ?, committed = ? WHERE number = ? AND committed IS NOT 1",
