@@ -78,7 +78,7 @@ class Notifier:
     def start(self, fd: int) -> None:
         """`fd`: the mount's /dev/fuse, which stays open until `stop` has returned."""
         self._fd = fd
-        self._thread = threading.Thread(target=self._run, name="lucid-notifier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lucid-notify", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = STOP_S) -> bool:

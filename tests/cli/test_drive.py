@@ -46,6 +46,18 @@ def test_nothing_readable_rests_anywhere(team: Team) -> None:
             assert "telling" not in path.name
 
 
+def test_the_state_of_a_file(team: Team) -> None:
+    """S-14"""
+    team.mount()
+    path = team.point / "f"
+    path.write_text("x")
+    assert os.getxattr(path, "user.lucid.state") in (b"staged", b"uploading", b"clean")
+    team.lucid.run("sync", path)
+    assert os.getxattr(path, "user.lucid.state") == b"clean"
+    with pytest.raises(PermissionError):
+        os.setxattr(path, "user.lucid.state", b"clean")
+
+
 def test_the_cache(team: Team) -> None:
     team.mount()
     (team.point / "f").write_bytes(os.urandom(1 << 20))
@@ -59,6 +71,7 @@ def test_the_cache(team: Team) -> None:
 
 
 def test_read_only(team: Team) -> None:
+    """S-19"""
     team.mount()
     (team.point / "f").write_text("there")
     team.lucid.run("umount", team.point)
@@ -111,6 +124,7 @@ def test_umount_while_a_file_is_open(team: Team) -> None:
 
 
 def test_a_killed_daemon(team: Team) -> None:
+    """S-22"""
     team.mount()
     (team.point / "f").write_text("kept")
     (record,) = registry.records()

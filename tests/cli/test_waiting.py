@@ -27,6 +27,7 @@ def background(tmp_path: Path) -> Iterator[Background]:
 
 
 def test_umount_shows_a_bar_on_a_terminal(lucid: Lucid, background: Background) -> None:
+    """S-28"""
     background.start("--pending", "40", "--pace", "0.05")
     status, screen = on_terminal(lucid.command("umount", background.point), [])
     assert status == 0, screen
@@ -41,6 +42,7 @@ def test_umount_is_silent_elsewhere(lucid: Lucid, background: Background) -> Non
 
 
 def test_umount_without_waiting_says_what_is_left(lucid: Lucid, background: Background) -> None:
+    """S-28"""
     background.start("--pending", "7", "--uploads", "0")
     done = lucid.run("umount", "--no-wait", background.point)
     assert "not all is in the store: 7 changes" in done.stderr

@@ -138,6 +138,7 @@ def test_tar(machines: Machines, tree: Path, tmp_path: Path) -> None:
 
 @needs("rsync")
 def test_rsync(machines: Machines, tree: Path) -> None:
+    """S-16: directory times that were set stand"""
     drive = machines.mount()
     run = machines.runner(drive)
     run("rsync", "-aH", f"{tree}/", "copy/")
@@ -240,6 +241,7 @@ def test_redirects_and_a_forking_writer(machines: Machines) -> None:
 
 
 def test_shared_mappings_of_two_processes(machines: Machines) -> None:
+    """S-10"""
     drive = machines.mount()
     code = textwrap.dedent("""
         import mmap, os, sys
@@ -264,7 +266,7 @@ def test_shared_mappings_of_two_processes(machines: Machines) -> None:
 
 
 def test_a_log_that_stays_open(machines: Machines) -> None:
-    """It is read elsewhere while its writer goes on: sync publishes what is there."""
+    """S-24: it is read elsewhere while its writer goes on: sync publishes what is there."""
     drive = machines.mount()
     with (drive / "log").open("a") as log:
         for number in range(2000):

@@ -50,6 +50,7 @@ def test_unaligned_reads_and_writes(drive: Drive) -> None:
 
 
 def test_unlinked_while_open(drive: Drive) -> None:
+    """S-6"""
     with (drive.point / "f").open("w+b", buffering=0) as file:
         file.write(b"before")
         os.unlink(drive.point / "f")
@@ -61,6 +62,7 @@ def test_unlinked_while_open(drive: Drive) -> None:
 
 
 def test_sparse(drive: Drive) -> None:
+    """S-8, S-18"""
     with (drive.point / "f").open("w+b", buffering=0) as file:
         os.pwrite(file.fileno(), b"end", 1 << 40)
         assert os.pread(file.fileno(), 10, 12345) == bytes(10)
@@ -87,6 +89,7 @@ def test_truncate_both_ways(drive: Drive) -> None:
 
 
 def test_append(drive: Drive) -> None:
+    """S-9"""
     with (drive.point / "f").open("ab", buffering=0) as one:
         one.write(b"one ")
         with (drive.point / "f").open("ab", buffering=0) as two:
@@ -119,6 +122,7 @@ def eventually(holds: Callable[[], bool], tries: int = 2000) -> None:
 
 
 def test_shared_mapping(drive: Drive) -> None:
+    """S-10"""
     (drive.point / "f").write_bytes(bytes(300_000))
     drive.python(
         "import mmap, os\n"
@@ -156,6 +160,7 @@ def test_fsync_of_files_and_directories(drive: Drive) -> None:
 
 
 def test_locks_within_the_machine(drive: Drive) -> None:
+    """S-42"""
     (drive.point / "f").touch()
     with (drive.point / "f").open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -174,6 +179,7 @@ def test_locks_within_the_machine(drive: Drive) -> None:
 
 
 def test_xattrs(drive: Drive) -> None:
+    """S-13"""
     path = drive.point / "f"
     path.touch()
     assert os.listxattr(path) == []
@@ -205,6 +211,7 @@ CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
 
 
 def test_xattrs_that_are_refused(drive: Drive) -> None:
+    """S-13, S-65"""
     path = drive.point / "f"
     path.touch()
     refused = {

@@ -32,6 +32,7 @@ def test_the_root(drive: Drive) -> None:
 
 
 def test_numbers_above_32_bits(drive: Drive) -> None:
+    """S-5"""
     (drive.point / "a").touch()
     assert (drive.point / "a").stat().st_ino > 1 << 32
     (entry,) = os.scandir(drive.point)
@@ -99,6 +100,7 @@ def test_rename_between_directories(drive: Drive) -> None:
 
 
 def test_hard_links(drive: Drive) -> None:
+    """S-3"""
     (drive.point / "a").write_text("same")
     os.link(drive.point / "a", drive.point / "b")
     assert (drive.point / "a").stat().st_nlink == 2
@@ -109,6 +111,7 @@ def test_hard_links(drive: Drive) -> None:
 
 
 def test_symbolic_links(drive: Drive) -> None:
+    """S-12"""
     (drive.point / "target").write_text("here")
     os.symlink("target", drive.point / "link")
     assert os.readlink(drive.point / "link") == "target"
@@ -120,6 +123,7 @@ def test_symbolic_links(drive: Drive) -> None:
 
 
 def test_names_of_any_bytes(drive: Drive) -> None:
+    """S-1"""
     point = os.fsencode(drive.point)
     longest = bytes(range(1, 47)) + bytes(range(48, 256)) + b"z"
     assert len(longest) == 255
@@ -133,6 +137,7 @@ def test_names_of_any_bytes(drive: Drive) -> None:
 
 
 def test_fifo_and_socket(drive: Drive) -> None:
+    """S-12"""
     os.mkfifo(drive.point / "fifo", 0o640)
     status = (drive.point / "fifo").stat()
     assert stat.S_ISFIFO(status.st_mode)
@@ -160,6 +165,7 @@ def test_mknod_of_a_regular_file(drive: Drive) -> None:
 
 
 def test_mode_and_times(drive: Drive) -> None:
+    """S-15"""
     path = drive.point / "f"
     path.touch()
     path.chmod(0o4751)
@@ -185,6 +191,7 @@ def test_the_umask_of_the_caller(drive: Drive) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="chown to others needs root")
 @pytest.mark.parametrize("owners", [False, True])
 def test_owners(make_drive: Callable[..., Drive], owners: bool) -> None:
+    """S-17"""
     drive = make_drive(options=MountOptions(owners=owners))
     path = drive.point / "f"
     path.touch()
@@ -213,6 +220,7 @@ def test_a_set_group_id_directory_hands_on_its_group(make_drive: Callable[..., D
 
 
 def test_statfs(drive: Drive) -> None:
+    """S-18"""
     (drive.point / "f").write_bytes(bytes(1_000_000))
     answer = os.statvfs(drive.point)
     assert answer.f_namemax == 255
@@ -225,6 +233,7 @@ def test_statfs(drive: Drive) -> None:
 
 
 def test_twenty_thousand_names_while_some_go(drive: Drive) -> None:
+    """S-4"""
     surface = drive.surface
     directory = surface.mkdir(1, b"many", 0o755, 0, 0).ino
     names = [f"{number:06}".encode() for number in range(20_000)]
@@ -307,6 +316,7 @@ def assert_goes(drive: Drive, ino: int) -> None:
 
 
 def test_read_only(make_drive: Callable[..., Drive]) -> None:
+    """S-19"""
     drive = make_drive(options=MountOptions(read_only=True))
     fails_with(errno.EROFS, lambda: os.mkdir(drive.point / "d"))
     fails_with(errno.EROFS, lambda: os.open(drive.point / "f", os.O_CREAT | os.O_WRONLY))

@@ -12,15 +12,7 @@ PROMISE = re.compile(r"\*\*(S-\d+)\*\*")
 MENTION = re.compile(r"\bS-\d+\b")
 
 NOT_YET_TESTED = frozenset(
-    f"S-{number}"
-    for number in (
-        *(1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19),
-        *(21, 22, 23, 24, 25, 26, 27, 28),
-        *(31, 32, 33, 34, 35, 36, 37, 38),
-        *(41, 42, 43, 44, 45, 46, 47),
-        *(51, 52, 53, 54, 55, 56),
-        *(61, 62, 63, 64, 65),
-    )
+    f"S-{number}" for number in (11, 21, 35, 44, 45, 47, 51, 52, 53, 54, 55, 56)
 )
 """Promises that no test names. This set only shrinks: whoever names one takes it out here."""
 
