@@ -1,5 +1,5 @@
-"""The one tree of errors. Every error carries the errno a caller of the mount sees and the exit code
-of the command line.
+"""The one tree of errors. Every error carries the errno that a caller of the mount sees and the
+exit code of the command line.
 
     LucidError
       UsageError                the caller must change the call
@@ -96,8 +96,8 @@ __all__ = [
 class LucidError(Exception):
     """Base of everything that this package raises on purpose.
 
-    `errno` is what a system call on the mount answers, `exit_code` what the command line exits with,
-    `retryable` is true only where the same call may succeed later with nothing changed here.
+    `errno` is what a system call on the mount answers, `exit_code` what the command line exits
+    with, `retryable` is true only where the same call may succeed later with nothing changed here.
     """
 
     errno: int = _errno.EIO
