@@ -179,11 +179,23 @@ class ReplicaState:
         self._image(DENTRY, (parent, name), self._tables.dentry.get((parent, name)))
 
     def has_children(self, parent: int) -> bool:
+        tables = self._tables
+        if self._guard and self._has_own_child(parent):
+            return True
         if self._watched:
             self._read(names_signal(parent))
-        tables = self._tables
         sql = "SELECT 1 FROM dentry WHERE parent = ? LIMIT 1"
         return bool(tables.query(sql, (parent,), tables.dentry))
+
+    def _has_own_child(self, parent: int) -> bool:
+        """Whether a name is there, among the first few, that no later pending op has touched: then
+        none of them needs to be undone to know."""
+        if self._trace is not None:
+            return False
+        tables = self._tables
+        sql = "SELECT name FROM dentry WHERE parent = ? LIMIT 32"
+        found = tables.query(sql, (parent,), tables.dentry)
+        return not all(self._pending.is_written(dentry_key(parent, name)) for (name,) in found)
 
     def names(self, ino: int) -> Sequence[DentryRow]:
         if self._watched:

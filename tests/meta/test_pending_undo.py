@@ -99,6 +99,17 @@ def test_a_directory_removed_elsewhere_comes_back_for_what_is_pending_in_it(pair
     assert same_as_model(pair.replica, pair.log)
 
 
+def test_removing_a_directory_that_is_not_empty_undoes_nothing(pair: Pair) -> None:
+    directory = pair.me.mkdir(ROOT_INO, b"d")
+    pair.hear(directory, pair.me.create(directory.op_id, b"there"))
+    mine = pair.do(pair.me.create(directory.op_id, b"mine"))
+    pair.replica.take_events()
+    pair.hear(pair.other.rmdir(pair.log.model, ROOT_INO, b"d"))
+    assert pair.replica.take_events().rebased == ()
+    pair.hear(mine)
+    assert same_as_model(pair.replica, pair.log)
+
+
 def test_a_name_taken_elsewhere_pushes_the_pending_one_aside(pair: Pair) -> None:
     mine = pair.do(pair.me.create(ROOT_INO, b"f", b"mine"))
     bystander = pair.do(pair.me.create(ROOT_INO, b"g", b"mine"))
