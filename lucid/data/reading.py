@@ -128,6 +128,10 @@ class BlockReader:
                 # A staged file that is not there is being moved into the cache this moment.
                 self._fetcher.wait_moved()
                 self._forget(blockmap, offset, length, error.slot)
+            except engine_errors.UnreadableBlock as error:
+                raise CorruptBlock(
+                    "This part of the file is compressed, which this version cannot read."
+                ) from error
             except engine_errors.LostBlock as error:
                 raise CorruptBlock("This part of the file is recorded as lost.") from error
         raise CorruptObject("The cache gave up what it had just fetched, again and again.")

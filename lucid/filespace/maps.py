@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from lucid.data.reading import MapBuilder
 from lucid.engine.blockmap import BlockMap
 from lucid.engine.cachemap import CacheMap
-from lucid.errors import NotFound
+from lucid.errors import CorruptObject, NotFound
 from lucid.format.runs import Geometry
 from lucid.meta.replica import Replica
 
@@ -62,7 +63,7 @@ class FileMaps:
             for row in columns.segments:
                 slots.append(self._builder.slot(row.id, row))
             table = np.array([*slots, -1], dtype=np.int32)
-            return columns.version, BlockMap(
+            return columns.version, self._built(
                 self._cachemap, self._geometry.block_size, columns.size,
                 columns.first, columns.count, columns.kind, table[columns.segment],
                 columns.ordinal, columns.offset, columns.flags, columns.last_len,
@@ -71,6 +72,13 @@ class FileMaps:
         finally:
             for slot in slots:
                 self._cachemap.release(slot)
+
+    @staticmethod
+    def _built(*columns: Any) -> BlockMap:
+        try:
+            return BlockMap(*columns)
+        except ValueError as error:
+            raise CorruptObject(f"The log holds a map that cannot be: {error}.") from error
 
     def forget(self, inodes: Iterable[int]) -> None:
         with self._lock:

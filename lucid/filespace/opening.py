@@ -9,28 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import random
 import socket
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from lucid.config import Config
 from lucid.crypto.device import make_device, open_device, renew_device
 from lucid.crypto.founding import Unlocked, unlock
 from lucid.crypto.keyring import KeyRing, LocalKeys
-from lucid.data.cache import SegmentCache
-from lucid.data.drafting import Drafting
-from lucid.data.drafts import DraftTable
-from lucid.data.fetch import Fetcher
-from lucid.data.memory import MemoryBudget
-from lucid.data.reading import BlockReader, MapBuilder
-from lucid.data.segments import KeySource, StagedSegments
-from lucid.data.upload import Uploader
 from lucid.engine.cachemap import CacheMap
-from lucid.engine.pool import Pool
-from lucid.engine.reader import Reader
 from lucid.engine.sodium import tag_bytes
 from lucid.errors import (
     FilespaceMissing,
@@ -40,15 +27,12 @@ from lucid.errors import (
     StoreUnfit,
 )
 from lucid.filespace import founding
-from lucid.filespace.events import tell_changes
+from lucid.filespace.composing import Ground, compose
 from lucid.filespace.files import Files
-from lucid.filespace.maps import FileMaps
 from lucid.filespace.parts import Parts
-from lucid.filespace.recovery import Picture, Recovery, read
-from lucid.format.change import SegmentRow
+from lucid.filespace.recovery import Picture, read
 from lucid.format.device import decode_device
-from lucid.format.journal import Limit, SegmentRecord, SessionRecord
-from lucid.format.ops import Op
+from lucid.format.journal import Limit, SessionRecord
 from lucid.format.runs import Geometry
 from lucid.local.book import JournalBook
 from lucid.local.disk import Disk, RealDisk
@@ -56,18 +40,14 @@ from lucid.local.frames import JournalKeys
 from lucid.local.journal import Journal
 from lucid.local.process import forbid_core_dumps
 from lucid.local.replay import Replay
-from lucid.local.staging import StagingArea
 from lucid.local.statedir import StateDir, default_place
-from lucid.meta.authoring import OpIds, author_of, take_session
-from lucid.meta.fold_effect import Effect
+from lucid.meta.authoring import OpIds, take_session
 from lucid.meta.log import LogReader, LogWriter, follow
 from lucid.meta.replica import Replica
 from lucid.meta.verify import Origin
 from lucid.store.base import ObjectStore
 from lucid.store.probe import probe
 from lucid.sync.committer import Committer, Session
-from lucid.sync.order import Order
-from lucid.sync.publisher import Publisher
 from lucid.types import Clock, Entropy
 
 __all__ = ["Opened", "open_parts"]
@@ -76,8 +56,6 @@ log = logging.getLogger(__name__)
 
 PROBE_WRITERS = 4
 """Racers of the probe at a mount; at init there are more. Some stores take seconds for many."""
-STAGING_SLACK = 256 * 1024 * 1024
-"""Writers stop at the limit; what was accepted may go a little over it to be sealed."""
 CATCH_UP_ENTRIES = 100_000
 """Entries that opening folds before it lets the sync thread go on."""
 
@@ -184,7 +162,13 @@ class _Opening:
             replica.set_own_session(picture.session.session)
         self._follow(reader, replica)
         session, op_ids = self._session(unlocked, ring, reader, replica, book, picture)
-        self._compose(unlocked, ring, replica, reader, book, picture, session, op_ids)
+        ground = Ground(
+            opened=self._opened, config=self._config, clock=self._clock, entropy=self._entropy,
+            disk=self._disk, store=self._store, unlocked=unlocked, ring=ring, replica=replica,
+            log=reader, book=book, picture=picture, session=session, op_ids=op_ids,
+            geometry=self._geometry(unlocked),
+        )  # fmt: skip
+        compose(ground)
 
     # -- keys and state directory
 
@@ -389,143 +373,3 @@ class _Opening:
             socket.gethostname().encode()[:64], self._clock, self._entropy,
         )  # fmt: skip
         return SessionRecord(row.number, row.nonce)
-
-    # -- composing
-
-    def _compose(
-        self,
-        unlocked: Unlocked,
-        ring: KeyRing,
-        replica: Replica,
-        reader: LogReader,
-        book: JournalBook,
-        picture: Picture,
-        session: Session | None,
-        op_ids: OpIds | None,
-    ) -> None:
-        opened, config, clock, closing = self._opened, self._config, self._clock, self._closing
-        geometry = self._geometry(unlocked)
-        superblock = unlocked.superblock
-        keys = KeySource(ring.data_key, superblock.filespace, superblock.suite)
-        memory = MemoryBudget(config.memory_bytes, config.pool_bytes)
-        staging = StagingArea(
-            self._disk, opened.state.staging, config.staging_bytes + STAGING_SLACK, clock=clock
-        )
-        closing.callback(staging.close)
-        cachemap, pool, cache = self._cache(geometry)
-        staged = StagedSegments(
-            staging, cachemap, keys, geometry, self._entropy,
-            generation=lambda: superblock.generation,
-            head=lambda: replica.head().sequence,
-            finished=_Finished(book).note,
-            committed_row=replica.segment,
-        )  # fmt: skip
-        closing.callback(staged.close)
-        fetcher = Fetcher(
-            self._store, cachemap, cache, memory.fetching, clock,
-            workers=config.fetch_workers, timeout_s=config.read_timeout_s,
-        )  # fmt: skip
-        closing.callback(fetcher.close)
-        maps = MapBuilder(cachemap, keys, geometry, replica.segment, staged.slot)
-        block_reader = BlockReader(cachemap, Reader(cachemap, pool, geometry.block_size), fetcher)
-        drafting = Drafting(staged, staging, book, block_reader, maps, memory.writing, clock)
-        author = author_of(replica, session.number) if session else None
-
-        def apply(position: int, op: Op, rows: list[SegmentRow]) -> Effect:
-            assert author is not None
-            return replica.apply_pending(position, op, author, rows)
-
-        order = Order(book, staged, clock, apply, replica.is_pending)
-        closing.callback(order.close)
-        table = DraftTable()
-        uploader = Uploader(
-            self._store, staging, memory.uploading, workers=config.upload_workers,
-            done=lambda segment: _uploaded(staged, order, segment),
-            pause=random.Random(self._entropy(8)),
-        )  # fmt: skip
-        closing.callback(uploader.close)
-        closing.callback(memory.close)
-        staged.upload = uploader.submit
-        file_maps = FileMaps(replica, maps, cachemap, geometry)
-        publisher = Publisher(
-            order, table, drafting, staged,
-            next_op_id=op_ids.take if op_ids else _no_ids,
-            published=lambda draft, effect: _published(opened, draft.ino, effect),
-        )  # fmt: skip
-        closing.callback(publisher.close)
-        opened.parts = Parts(
-            config=replace(config, state_dir=opened.state.path), clock=clock, geometry=geometry,
-            read_only=config.read_only, store=self._store, replica=replica, book=book,
-            staging=staging, staged=staged, cache=cache, fetcher=fetcher, memory=memory,
-            maps=maps, reader=block_reader, table=table, drafting=drafting, uploader=uploader,
-            order=order, publisher=publisher, file_maps=file_maps,
-            next_op_id=op_ids.take if op_ids else _no_ids,
-        )  # fmt: skip
-        opened.files = Files(opened.parts)
-        recovery = Recovery(opened.parts, keys, ring, picture)
-        drafts = recovery.run() if session else []
-        opened.problems.extend(picture.failed)
-        writer = None
-        if session:
-            writer = LogWriter(self._store, ring, unlocked.keys, replica, self._entropy)
-        opened.committer = Committer(
-            order=order, staged=staged, is_upload_free=lambda: uploader.is_free, replica=replica,
-            reader=reader, writer=writer, book=book, session=session,
-            notes={
-                number: [note.entry_hash for note in notes]
-                for number, notes in picture.notes.items()
-            },
-            adopt=lambda segment, slot: cache.adopt_staged(staging, segment, slot),
-            changed=lambda changed: tell_changes(opened.parts, opened.files, changed), clock=clock,
-            poll_fast_s=config.poll_fast_s, poll_idle_s=config.poll_idle_s,
-            pause=random.Random(self._entropy(8)),
-        )  # fmt: skip
-        closing.callback(opened.committer.close)
-        opened.parts.commit_now = opened.committer.poke
-        opened.parts.is_online = lambda: opened.committer.online
-        for draft in drafts:
-            opened.files.publish_quietly(draft)
-        opened.committer.start()
-
-    def _cache(self, geometry: Geometry) -> tuple[CacheMap, Pool, SegmentCache]:
-        state, config = self._opened.state, self._config
-        cache_dir = os.open(state.cache, os.O_RDONLY | os.O_DIRECTORY)
-        staging_dir = os.open(state.staging, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            cachemap = CacheMap(cache_dir, staging_dir, config.block_pool_descriptors)
-        finally:
-            os.close(cache_dir)
-            os.close(staging_dir)
-        self._opened.cachemap = cachemap
-        self._closing.callback(cachemap.close)
-        pool = Pool(geometry.block_size, config.pool_bytes)
-        cache = SegmentCache(
-            self._disk, state.cache, cachemap, pool, self._clock,
-            limit_bytes=config.cache_bytes, free_bytes=config.cache_free_bytes,
-        )  # fmt: skip
-        cache.load()
-        return cachemap, pool, cache
-
-
-class _Finished:
-    """Journals finished segments, so that a restart need not seal them again."""
-
-    def __init__(self, book: JournalBook) -> None:
-        self._book = book
-
-    def note(self, row: SegmentRow) -> None:
-        self._book.note(SegmentRecord(row), removal=True)
-
-
-def _uploaded(staged: StagedSegments, order: Order, segment: bytes) -> None:
-    staged.uploaded(segment)
-    order.wake()
-
-
-def _published(opened: Opened, ino: int, effect: Effect) -> None:
-    opened.parts.file_maps.forget([ino, *effect.inodes])
-    opened.files.moved(ino, effect.landed_ino)
-
-
-def _no_ids() -> int:
-    raise StoreUnavailable("A read-only filespace makes nothing.")

@@ -1,0 +1,309 @@
+"""Building the rooms of an open filespace from the bottom up, once its keys, journal and replica
+are there.
+
+Every room that must be closed is put on the filespace's closing stack in the moment it is made.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lucid.config import Config
+from lucid.crypto.founding import Unlocked
+from lucid.crypto.keyring import KeyRing
+from lucid.data.cache import SegmentCache
+from lucid.data.drafting import Drafting
+from lucid.data.drafts import DraftTable
+from lucid.data.fetch import Fetcher
+from lucid.data.memory import MemoryBudget
+from lucid.data.reading import BlockReader, MapBuilder
+from lucid.data.segments import KeySource, StagedSegments
+from lucid.data.upload import Uploader
+from lucid.engine.cachemap import CacheMap
+from lucid.engine.pool import Pool
+from lucid.engine.reader import Reader
+from lucid.errors import InternalError, ReadOnly
+from lucid.filespace.events import tell_changes
+from lucid.filespace.files import Files
+from lucid.filespace.maps import FileMaps
+from lucid.filespace.parts import Parts
+from lucid.filespace.recovery import Picture, Recovery
+from lucid.format.change import SegmentRow
+from lucid.format.journal import SegmentRecord
+from lucid.format.ops import Op
+from lucid.format.runs import Geometry
+from lucid.local.book import JournalBook
+from lucid.local.disk import Disk
+from lucid.local.staging import StagingArea
+from lucid.meta.authoring import OpIds, author_of
+from lucid.meta.fold_effect import Effect
+from lucid.meta.log import LogReader, LogWriter
+from lucid.meta.replica import Replica
+from lucid.store.base import ObjectStore
+from lucid.sync.committer import Committer, Session
+from lucid.sync.order import Order
+from lucid.sync.publisher import Publisher
+from lucid.types import Clock, Entropy
+
+if TYPE_CHECKING:
+    from lucid.filespace.opening import Opened
+
+__all__ = ["Ground", "compose"]
+
+STAGING_SLACK = 256 * 1024 * 1024
+"""Writers stop at the limit; what was accepted may go a little over it to be sealed."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What opening has made ready."""
+
+    opened: Opened
+    config: Config
+    clock: Clock
+    entropy: Entropy
+    disk: Disk
+    store: ObjectStore
+    unlocked: Unlocked
+    ring: KeyRing
+    replica: Replica
+    log: LogReader
+    book: JournalBook
+    picture: Picture
+    session: Session | None
+    op_ids: OpIds | None
+    geometry: Geometry
+
+
+def compose(ground: Ground) -> None:
+    """Build all rooms, take up what was pending, and start to follow the log."""
+    composing = _Composing(ground)
+    composing.reading()
+    composing.writing()
+    composing.parts()
+    composing.recover()
+
+
+class _Composing:
+    """The steps, in their order; used once."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._opened = ground.opened
+        self._closing = ground.opened.closing
+        superblock = ground.unlocked.superblock
+        config = ground.config
+        self._keys = KeySource(ground.ring.data_key, superblock.filespace, superblock.suite)
+        self._memory = MemoryBudget(config.memory_bytes, config.pool_bytes)
+        self._staging = StagingArea(
+            ground.disk,
+            self._opened.state.staging,
+            config.staging_bytes + STAGING_SLACK,
+            clock=ground.clock,
+        )
+        self._closing.callback(self._staging.close)
+
+    def reading(self) -> None:
+        """Cache, staged segments, fetcher, reader."""
+        ground, config = self._ground, self._ground.config
+        pool = self._make_cache()
+        generation = ground.unlocked.superblock.generation
+        self._staged = StagedSegments(
+            self._staging,
+            self._cachemap,
+            self._keys,
+            ground.geometry,
+            ground.entropy,
+            generation=lambda: generation,
+            head=lambda: ground.replica.head().sequence,
+            finished=lambda row: self._note_finished(row),
+            committed_row=ground.replica.segment,
+        )
+        self._closing.callback(self._staged.close)
+        self._fetcher = Fetcher(
+            ground.store,
+            self._cachemap,
+            self._cache,
+            self._memory.fetching,
+            ground.clock,
+            workers=config.fetch_workers,
+            timeout_s=config.read_timeout_s,
+        )
+        self._closing.callback(self._fetcher.close)
+        self._maps = MapBuilder(
+            self._cachemap, self._keys, ground.geometry, ground.replica.segment, self._staged.slot
+        )
+        reader = Reader(self._cachemap, pool, ground.geometry.block_size)
+        self._reader = BlockReader(self._cachemap, reader, self._fetcher)
+
+    def _make_cache(self) -> Pool:
+        ground, state, config = self._ground, self._opened.state, self._ground.config
+        cache_dir = os.open(state.cache, os.O_RDONLY | os.O_DIRECTORY)
+        staging_dir = os.open(state.staging, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._cachemap = CacheMap(cache_dir, staging_dir, config.block_pool_descriptors)
+        finally:
+            os.close(cache_dir)
+            os.close(staging_dir)
+        self._opened.cachemap = self._cachemap
+        self._closing.callback(self._cachemap.close)
+        pool = Pool(ground.geometry.block_size, config.pool_bytes)
+        self._cache = SegmentCache(
+            ground.disk,
+            state.cache,
+            self._cachemap,
+            pool,
+            ground.clock,
+            limit_bytes=config.cache_bytes,
+            free_bytes=config.cache_free_bytes,
+        )
+        self._cache.load()
+        return pool
+
+    def _note_finished(self, row: SegmentRow) -> None:
+        """So that a restart need not seal a finished segment again."""
+        self._ground.book.note(SegmentRecord(row), removal=True)
+
+    def writing(self) -> None:
+        """Drafts, the order of ops, uploads, publishing."""
+        ground = self._ground
+        self._drafting = Drafting(
+            self._staged,
+            self._staging,
+            ground.book,
+            self._reader,
+            self._maps,
+            self._memory.writing,
+            ground.clock,
+        )
+        self._order = Order(
+            ground.book, self._staged, ground.clock, self._applier(), ground.replica.is_pending
+        )
+        self._closing.callback(self._order.close)
+        self._uploader = Uploader(
+            ground.store,
+            self._staging,
+            self._memory.uploading,
+            workers=ground.config.upload_workers,
+            done=self._uploaded,
+            pause=random.Random(ground.entropy(8)),
+        )
+        self._closing.callback(self._uploader.close)
+        self._closing.callback(self._memory.close)
+        self._staged.upload = self._uploader.submit
+        self._table = DraftTable()
+        self._publisher = Publisher(
+            self._order,
+            self._table,
+            self._drafting,
+            self._staged,
+            next_op_id=self._next_op_id,
+            published=lambda draft, effect: self._published(draft.ino, effect),
+        )
+        self._closing.callback(self._publisher.close)
+
+    def _applier(self) -> _Applier:
+        session, replica = self._ground.session, self._ground.replica
+        return _Applier(replica, session.number if session else 0)
+
+    def _next_op_id(self) -> int:
+        if self._ground.op_ids is None:
+            raise ReadOnly
+        return self._ground.op_ids.take()
+
+    def _uploaded(self, segment: bytes) -> None:
+        self._staged.uploaded(segment)
+        self._order.wake()
+
+    def _published(self, ino: int, effect: Effect) -> None:
+        self._opened.parts.file_maps.forget([ino, *effect.inodes])
+        self._opened.files.moved(ino, effect.landed_ino)
+
+    def parts(self) -> None:
+        """Everything in one place, for the operations."""
+        ground, config = self._ground, self._ground.config
+        file_maps = FileMaps(ground.replica, self._maps, self._cachemap, ground.geometry)
+        self._opened.parts = Parts(
+            config=replace(config, state_dir=self._opened.state.path),
+            clock=ground.clock,
+            geometry=ground.geometry,
+            read_only=config.read_only,
+            store=ground.store,
+            replica=ground.replica,
+            book=ground.book,
+            staging=self._staging,
+            staged=self._staged,
+            cache=self._cache,
+            fetcher=self._fetcher,
+            memory=self._memory,
+            maps=self._maps,
+            reader=self._reader,
+            table=self._table,
+            drafting=self._drafting,
+            uploader=self._uploader,
+            order=self._order,
+            publisher=self._publisher,
+            file_maps=file_maps,
+            next_op_id=self._next_op_id,
+        )
+        self._opened.files = Files(self._opened.parts)
+
+    def recover(self) -> None:
+        """Take up what the journal held, then follow the log."""
+        ground, opened = self._ground, self._opened
+        drafts = []
+        if ground.session is not None:
+            drafts = Recovery(opened.parts, self._keys, ground.ring, ground.picture).run()
+        opened.problems.extend(ground.picture.failed)
+        opened.committer = self._make_committer()
+        self._closing.callback(opened.committer.close)
+        opened.parts.commit_now = opened.committer.poke
+        opened.parts.is_online = lambda: opened.committer.online
+        for draft in drafts:
+            opened.files.publish_quietly(draft)
+        opened.committer.start()
+
+    def _make_committer(self) -> Committer:
+        ground, opened, config = self._ground, self._opened, self._ground.config
+        writer = None
+        if ground.session is not None:
+            writer = LogWriter(
+                ground.store, ground.ring, ground.unlocked.keys, ground.replica, ground.entropy
+            )
+        notes = {
+            number: [note.entry_hash for note in found]
+            for number, found in ground.picture.notes.items()
+        }
+        return Committer(
+            order=self._order,
+            staged=self._staged,
+            is_upload_free=lambda: self._uploader.is_free,
+            replica=ground.replica,
+            reader=ground.log,
+            writer=writer,
+            book=ground.book,
+            session=ground.session,
+            notes=notes,
+            adopt=lambda segment, slot: self._cache.adopt_staged(self._staging, segment, slot),
+            changed=lambda changed: tell_changes(opened.parts, opened.files, changed),
+            clock=ground.clock,
+            poll_fast_s=config.poll_fast_s,
+            poll_idle_s=config.poll_idle_s,
+            pause=random.Random(ground.entropy(8)),
+        )
+
+
+class _Applier:
+    """Applies own ops to the replica, in the name of this session."""
+
+    def __init__(self, replica: Replica, session: int) -> None:
+        self._replica = replica
+        self._author = author_of(replica, session) if session else None
+
+    def __call__(self, position: int, op: Op, rows: list[SegmentRow]) -> Effect:
+        if self._author is None:
+            raise InternalError("A read-only filespace has no ops.")
+        return self._replica.apply_pending(position, op, self._author, rows)
