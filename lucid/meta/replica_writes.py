@@ -70,6 +70,7 @@ class Committed(NamedTuple):
 
 
 _MET = "met "
+_RECENT = ("met newest", "met before")
 _OWN = "own session"
 _START = Place(0, ZERO_HASH, 0, b"", EntryRef(0, ZERO_HASH), 0, 0, 0)
 
@@ -115,7 +116,8 @@ class Writes:
             "SELECT name, value FROM place WHERE name >= ? AND name < ?", (_MET, _MET + "~")
         ):
             self._met.update(msgpack.unpackb(value))
-            self._met_rows.append(name)
+            if name not in _RECENT:
+                self._met_rows.append(name)
         self._place = _START
         row = self._tables.place.get("place")
         if row is not None:
@@ -167,10 +169,6 @@ class Writes:
             self._own_session = session
             self._tables.place.put(_OWN, PlaceRow(_OWN, b"%d" % session))
 
-    def journal_is_replayed(self) -> None:
-        """The journal's ops are all pending now: what was met in the log may be forgotten."""
-        self._met.clear()
-
     # The log
 
     def place(self) -> Place:
@@ -218,12 +216,17 @@ class Writes:
             self._turn.rest()
             # In a turn of its own: it may take as long as the slice did.
             self._commit_if_many()
-        dropped = 0
-        if settles is not None:
-            dropped = self._drop_through(settles)
+        dropped = [] if settles is None else self._drop_through(settles)
         with self._turn, self._writing():
+            if settled:
+                self._met.clear()  # The journal was replayed long ago.
+            if self._is_own(body.session):
+                self._remember(body.ops, dropped)
             self._finish(sequence, digest, body)
-        return Committed(settled, dropped)
+            if settled:
+                # Before the journal forgets them: a restart without the store must show them.
+                self._commit()
+        return Committed(settled, len(dropped))
 
     def commit_void(self, sequence: int, digest: bytes, reason: str) -> None:
         """The entry after the head is void: it has its number and hash, and changes nothing."""
@@ -333,7 +336,7 @@ class Writes:
         clock, layers = self._clock.monotonic, self._layers
         until = clock() + (SLICE_S / 2 if self._turn.contended else SLICE_S)
         settled = 0
-        own = author.session != 0 and author.session == self._own_session
+        own = self._is_own(author.session)
         last = min(len(ops), start + SLICE_OPS)
         for index in range(start, last):
             if layers.commit(ops[index], author, sequence << 14 | index):
@@ -355,11 +358,30 @@ class Writes:
         self._tables.flush()
         return last - start, settled
 
-    def _drop_through(self, settles: int) -> int:
+    def _is_own(self, session: int) -> bool:
+        return session != 0 and session == self._own_session
+
+    def _remember(self, ops: Sequence[Op], dropped: Sequence[int]) -> None:
+        """Keep the ids that the two newest own entries settled.
+
+        The journal learns after us that they are settled, and may forget it when the power goes,
+        but no more than that: before each entry is put it is synced. What it brings again at the
+        next start is known by these.
+        """
+        place = self._tables.place
+        newest = place.get(_RECENT[0])
+        if newest is not None:
+            place.put(_RECENT[1], newest._replace(name=_RECENT[1]))
+        ids = msgpack.packb([*(op_id_of(op) for op in ops), *dropped])
+        place.put(_RECENT[0], PlaceRow(_RECENT[0], ids))
+
+    def _drop_through(self, settles: int) -> list[int]:
+        """Drop what is pending up to here; returns the ids."""
         with self._turn:
             late = [at for at in self._pending.positions() if at <= settles]
+            ids = [self._pending.applied[at].op_id for at in late]
         self.drop_pending(late)
-        return len(late)
+        return ids
 
     def _finish(self, sequence: int, digest: bytes, body: EntryBody) -> None:
         session = self._state.session(body.session) if body.session else None

@@ -32,6 +32,8 @@ class Machine:
         self.rng = rng
         self.position = 0
         self.pending: list[tuple[int, Op]] = []
+        self.settled: list[tuple[int, Op]] = []  # by the newest own entry
+        self.replica.set_own_session(number)
 
     def act(self) -> None:
         """The user does something that its own view allows, mostly."""
@@ -50,7 +52,10 @@ class Machine:
 
     def hear(self, log: Log, limit: int | None = None) -> None:
         catch_up(self.replica, log, limit)
-        self.pending = [one for one in self.pending if self.replica.is_pending(one[1].op_id)]
+        pending = [one for one in self.pending if self.replica.is_pending(one[1].op_id)]
+        if len(pending) < len(self.pending):
+            self.settled = self.pending[: len(self.pending) - len(pending)]
+        self.pending = pending
         assert self.replica.pending_count() == len(self.pending)
 
     def crash(self) -> None:
@@ -66,11 +71,13 @@ class Machine:
         self.replica = open_replica(self.directory, self.clock)
 
     def recover(self, log: Log) -> None:
-        """After a crash: the log up to what this machine had committed, then the journal."""
-        self.replica.set_own_session(self.author.who.session)
+        """After a crash: the log as far as it can be had, then the journal, which may have lost
+        that its newest ops were settled."""
         catch_up(self.replica, log, self.rng.choice((None, 0, 1)))
-        for position, op in self.pending:
+        journal = self.settled + self.pending if self.rng.random() < 0.5 else self.pending
+        for position, op in journal:
             apply(self.replica, position, op)
+        self.pending = [one for one in journal if self.replica.is_pending(one[1].op_id)]
 
     def _directories(self, state: State) -> list[int]:
         found = [ROOT_INO]
