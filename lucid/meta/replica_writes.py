@@ -43,6 +43,8 @@ COMMIT_WRITES = (128, 8192)
 costs 18 us for each page that was touched. While nobody waits for the lock it may take longer,
 since larger transactions seal fewer pages in all: a first fold of the whole log is twice as fast.
 """
+WAL_PAGES = 4096
+"""16 MiB: a shorter log may go on until a quieter moment."""
 HASHES_KEPT = 65_536
 """Hashes of the newest entries that are kept; of older ones every 4,096th."""
 
@@ -270,12 +272,18 @@ class Writes:
     def checkpoint_wal(self) -> bool:
         """Move committed pages from the database's log into its file, on a connection of its own.
 
-        Holds no lock of ours, so it may take its time. True if everything was moved.
+        It holds no lock of ours while it moves most of them, so it may take its time. SQLite begins
+        its log anew only once all of it is moved: where a busy writer never lets that happen, the
+        last pages are moved while it waits. True if everything was moved.
         """
         connection = schema.connect(self._path, self._key)
         try:
-            busy, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            return not busy and bool(pages == moved)
+            pages, moved = _checkpoint(connection)
+            if moved >= WAL_PAGES and not self._broken:
+                with self._turn, self._writing():
+                    self._commit()
+                    pages, moved = _checkpoint(connection)
+            return pages == moved
         finally:
             connection.close()
 
@@ -439,6 +447,12 @@ class Writes:
     def _break(self, reason: str) -> None:
         """Nothing more is written: the next start takes up the last whole transaction."""
         self._broken = f"The replica cannot be written ({reason}). Unmount and mount again."
+
+
+def _checkpoint(connection: Any) -> tuple[int, int]:
+    """(pages in SQLite's log, pages of them that are in the file now)."""
+    _, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return pages, moved
 
 
 def next_size(size: int, took: float, contended: bool) -> int:

@@ -58,6 +58,9 @@ PAGE_SIZE = 4096
 CACHE_KIB = 24_576
 """Opened pages kept by SQLite. Part of the process's budget of 300 MiB."""
 
+WAL_SIZE_MAX = 64 << 20
+"""What SQLite's log may keep of the disk while it is empty."""
+
 KEY_SIZE = 32
 
 
@@ -248,6 +251,7 @@ def connect(path: Path, key: bytes) -> Any:
         connection.execute("PRAGMA cipher_log_level = NONE")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_SIZE_MAX}").fetchone()
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     except BaseException:

@@ -275,6 +275,28 @@ def test_a_full_disk_is_told_and_leaves_the_last_transaction(tmp_path: Path) -> 
     again.close()
 
 
+def test_the_log_of_sqlite_does_not_grow_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints between which somebody always has an open transaction."""
+    monkeypatch.setattr(replica_writes, "WAL_PAGES", 1)
+    log, other = Log(1), an_author(1)
+    replica = open_replica(tmp_path)
+    sizes = []
+    for _ in range(12):
+        log.append(1, [other.create(ROOT_INO, b"%d" % other.counter) for _ in range(200)])
+        catch_up(replica, log)
+        replica.commit_now()
+        log.append(1, [other.create(ROOT_INO, b"%d" % other.counter)])
+        catch_up(replica, log)
+        replica.names(ROOT_INO)
+        assert replica.checkpoint_wal()
+        sizes.append((tmp_path / "replica-wal").stat().st_size)
+    assert sizes[-1] < 3 * sizes[0]
+    assert replica.dump() == log.model.dump()
+    replica.close()
+
+
 def test_void_entries_have_a_place_in_the_row(tmp_path: Path) -> None:
     log = Log(1)
     replica = open_replica(tmp_path)
