@@ -96,8 +96,10 @@ class Drafting:
         for block in range(first, first + count):
             self._forget_block(draft, block)
 
-    def _lay(self, draft: Draft, first: int, blocks: list[memoryview]) -> None:
-        for change in self._staged.seal(draft.owner, first, blocks):
+    def _lay(
+        self, draft: Draft, first: int, blocks: list[memoryview], accepted: bool = False
+    ) -> None:
+        for change in self._staged.seal(draft.owner, first, blocks, accepted):
             draft.sealed.lay(change)
         draft.changed = True
 
@@ -280,7 +282,7 @@ class Drafting:
                 and len(ready[end - 1][1]) == full
             ):
                 end += 1
-            self._lay(draft, ready[at][0], [data for _, data in ready[at:end]])
+            self._lay(draft, ready[at][0], [data for _, data in ready[at:end]], accepted=True)
             at = end
         blocks = [block for block, _ in ready]
         for _, data in ready:
@@ -381,7 +383,7 @@ class Drafting:
                 continue
             self._dirty(draft, block)
             whole = bytes(self.read(draft, block * size, length))
-            self._lay(draft, block, [memoryview(whole)])
+            self._lay(draft, block, [memoryview(whole)], accepted=True)
             self._forget_block(draft, block)
 
     def discard(self, draft: Draft) -> None:

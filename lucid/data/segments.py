@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
 
 from lucid.crypto.footer import seal_footer
 from lucid.engine.bulk import BATCH_BLOCKS_MAX, is_zero, seal_blocks
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.sodium import AdContext
-from lucid.errors import InternalError, LocalError
+from lucid.errors import DiskFull, InternalError, LocalError
 from lucid.format.change import DATA, HOLE, Change, SegmentRow
 from lucid.format.runs import Geometry
 from lucid.format.segment import FooterRow, footer_room
@@ -188,17 +189,37 @@ class StagedSegments:
         self._pack_lock = threading.Lock()
         self._segments: dict[bytes, _Staged] = {}
         self._pack: SegmentWriter | None = None
+        self._spare_lock = threading.Lock()
+        self._spares: list[SegmentWriter] = []
+        self._spare_bytes = 0
         self.reserve_timeout = 0.0
         self.upload: Callable[[SegmentRow, bool], None] = lambda row, urgent: None
 
     # -- writing
 
+    def ensure(self, size: int) -> None:
+        """Have room aside for `size` bytes that were accepted and are not sealed yet.
+
+        Sealing them can then not fail for want of space. Raises DiskFull, StagingFull, LocalError.
+        """
+        if size <= self._spare_bytes:
+            return
+        with self._spare_lock:
+            while size > self._spare_bytes:
+                self._spares.append(self._begin_new())
+                self._spare_bytes += SEGMENT_PLAIN_MAX - self._geometry.block_size
+
     def seal(
-        self, owner: SealOwner, first: int, blocks: Sequence[bytes | bytearray | memoryview]
+        self,
+        owner: SealOwner,
+        first: int,
+        blocks: Sequence[bytes | bytearray | memoryview],
+        accepted: bool = False,
     ) -> list[Change]:
         """Seal neighbouring blocks of one file (all but the last full); the runs to lay.
 
-        A block of zeros becomes a hole. Raises DiskFull, StagingFull, LocalError.
+        A block of zeros becomes a hole. What was `accepted` before may use the room that `ensure`
+        put aside. Raises DiskFull, StagingFull, LocalError.
         """
         changes: list[Change] = []
         at = 0
@@ -210,7 +231,7 @@ class StagedSegments:
             end = at + 1
             while end < len(blocks) and end - at < BATCH_BLOCKS_MAX and not is_zero(blocks[end]):
                 end += 1
-            at += self._seal_some(owner, first + at, blocks[at:end], changes)
+            at += self._seal_some(owner, first + at, blocks[at:end], changes, accepted)
         return changes
 
     def _seal_some(
@@ -219,12 +240,13 @@ class StagedSegments:
         first: int,
         blocks: Sequence[bytes | bytearray | memoryview],
         changes: list[Change],
+        accepted: bool,
     ) -> int:
         """Append what fits of `blocks` to the owner's segment, or to the pack."""
         if owner.sealed_bytes >= PACK_SHARE:
             if owner.writer is None or not owner.writer.room():
                 self._retire(owner)
-                owner.writer = self._begin()
+                owner.writer = self._begin(accepted)
             writer = owner.writer
             try:
                 with writer.lock:
@@ -238,7 +260,7 @@ class StagedSegments:
         with self._pack_lock:
             if self._pack is None or not self._pack.room():
                 self._finish_pack()
-                self._pack = self._begin()
+                self._pack = self._begin(accepted)
             writer = self._pack
             try:
                 with writer.lock:
@@ -275,7 +297,17 @@ class StagedSegments:
         changes.append(change)
         return count
 
-    def _begin(self) -> SegmentWriter:
+    def _begin(self, accepted: bool) -> SegmentWriter:
+        try:
+            return self._begin_new()
+        except DiskFull:
+            with self._spare_lock:
+                if not accepted or not self._spares:
+                    raise
+                self._spare_bytes -= SEGMENT_PLAIN_MAX - self._geometry.block_size
+                return self._spares.pop()
+
+    def _begin_new(self) -> SegmentWriter:
         segment = SegmentId(self._entropy(32))
         generation = self._generation()
         size = SEGMENT_PLAIN_MAX + 64 * 1024
@@ -466,6 +498,12 @@ class StagedSegments:
         return sum(waiting), sum(1 for size in waiting if size)
 
     def close(self) -> None:
+        """Forget all; the files stay, but for those that hold nothing."""
+        with self._spare_lock:
+            spares, self._spares = self._spares, []
+        for spare in spares:
+            with suppress(LocalError):
+                self._staging.remove(spare.segment)
         with self._lock:
             slots = [staged.slot for staged in self._segments.values()]
             self._segments.clear()

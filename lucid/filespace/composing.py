@@ -55,6 +55,8 @@ __all__ = ["Ground", "compose"]
 
 STAGING_SLACK = 256 * 1024 * 1024
 """Writers stop at the limit; what was accepted may go a little over it to be sealed."""
+DISK_FREE_MIN = 64 * 1024 * 1024
+"""Staging leaves this much of its disk to the journal and the replica, which cannot go without."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class _Composing:
             ground.disk,
             self._opened.state.staging,
             config.staging_bytes + STAGING_SLACK,
+            free_bytes_min=DISK_FREE_MIN,
             clock=ground.clock,
         )
         self._closing.callback(self._staging.close)

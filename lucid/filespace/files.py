@@ -32,6 +32,7 @@ MiB = 1024 * 1024
 RELEASE_HOLD_S = 0.02
 """How long later ops wait for the RELEASE that follows a FLUSH."""
 WINDOW_MAX = 32 * MiB
+ROW_BYTES = 128
 SPILL_ABOVE = 0.5
 """Share of the writing memory above which the oldest drafts give theirs back."""
 
@@ -228,6 +229,10 @@ class Files:
         self._follow(handle)
         self._wait_for_room(len(data))
         memory = parts.memory.writing
+        # A little for the rows of each file, and the two blocks that this write begins and ends in.
+        parts.staged.ensure(
+            memory.taken + 2 * parts.geometry.block_size + ROW_BYTES * len(parts.table)
+        )
         if memory.taken > memory.total * SPILL_ABOVE:
             self._spill()
         # Room is taken before the lock: who waits for memory must not keep others from their
