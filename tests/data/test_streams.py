@@ -1,0 +1,145 @@
+"""Reading ahead, as simulated readers see it: everything once for who reads on, nothing for who
+jumps about."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from lucid.data.streams import FIRST_WINDOW, Streams
+
+KiB, MiB = 1024, 1024 * 1024
+BLOCK = 128 * KiB
+SIZE = 64 * MiB
+WINDOW = 8 * MiB
+
+
+class Reader:
+    """Tells reads to the policy and keeps what it asked for."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        self.streams = Streams(BLOCK, WINDOW)
+        self.size = size
+        self.asked: list[tuple[int, int]] = []
+
+    def read(self, offset: int, length: int = BLOCK) -> None:
+        want = self.streams.read(offset, length, self.size)
+        if want is not None:
+            assert 0 <= want.start < want.end <= self.size
+            self.asked.append(want)
+
+    def all(self, start: int, end: int, step: int = BLOCK) -> None:
+        for offset in range(start, end, step):
+            self.read(offset, step)
+
+    def covered(self) -> int:
+        return sum(end - start for start, end in self.asked)
+
+    def twice(self) -> bool:
+        """Whether something was asked for two times."""
+        sorted_ = sorted(self.asked)
+        return any(a[1] > b[0] for a, b in pairwise(sorted_))
+
+
+@pytest.mark.parametrize("step", [4 * KiB, 100_000, BLOCK, MiB])
+def test_a_sequential_reader_gets_all_of_it_once(step: int) -> None:
+    reader = Reader()
+    reader.all(0, SIZE, step)
+    assert not reader.twice()
+    assert SIZE - reader.covered() <= step, "all but what the first read asked for itself"
+    assert len(reader.asked) < 64, "in large pieces"
+
+
+def test_it_is_always_ahead() -> None:
+    reader = Reader()
+    for offset in range(0, SIZE - 2 * MiB, BLOCK):
+        reader.read(offset)
+        assert max(end for _, end in reader.asked) > offset + BLOCK
+
+
+def test_it_begins_small_and_grows_to_its_limit() -> None:
+    reader = Reader()
+    reader.all(0, SIZE)
+    sizes = [end - start for start, end in reader.asked]
+    assert sizes[0] <= FIRST_WINDOW
+    assert max(sizes) <= WINDOW
+    assert max(sizes) >= WINDOW // 2
+
+
+def test_in_the_middle_it_begins_with_a_block() -> None:
+    reader = Reader()
+    reader.read(10 * MiB)
+    assert reader.asked == []
+    reader.read(10 * MiB + BLOCK)
+    assert reader.covered() <= 2 * BLOCK
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_random_reader_gets_nothing(seed: int) -> None:
+    reader = Reader(10_000 * MiB)
+    chance = Random(seed)
+    for _ in range(500):
+        reader.read(chance.randrange(1, 10_000) * MiB + 4096, 4096)
+    assert reader.asked == []
+
+
+def test_two_interleaved_readers_are_both_followed() -> None:
+    reader = Reader()
+    for offset in range(0, 24 * MiB, BLOCK):
+        reader.read(offset)
+        reader.read(40 * MiB + offset)
+    assert not reader.twice()
+    assert reader.covered() >= 48 * MiB - 4 * BLOCK
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_requests_of_the_kernel_come_out_of_order(seed: int) -> None:
+    reader = Reader()
+    chance = Random(seed)
+    offsets = list(range(0, SIZE, BLOCK))
+    for at in range(4, len(offsets), 4):
+        group = offsets[at : at + 4]
+        chance.shuffle(group)
+        offsets[at : at + 4] = group
+    for offset in offsets:
+        reader.read(offset)
+    assert not reader.twice()
+    assert reader.covered() >= SIZE - 4 * BLOCK
+
+
+def test_a_short_skip_keeps_the_stream() -> None:
+    reader = Reader()
+    offset = 0
+    while offset < SIZE:
+        reader.read(offset)
+        offset += BLOCK + (MiB if offset % (8 * BLOCK) == 0 else 0)
+    assert reader.covered() >= SIZE * 0.9
+
+
+def test_a_long_jump_stops_it() -> None:
+    reader = Reader()
+    reader.all(0, 4 * MiB)
+    before = reader.covered()
+    reader.read(40 * MiB)
+    assert reader.covered() == before
+
+
+def test_short_memory_halves_it() -> None:
+    reader = Reader()
+    reader.all(0, 32 * MiB)
+    for _ in range(10):
+        reader.streams.shrink()
+    asked = len(reader.asked)
+    reader.all(32 * MiB, 48 * MiB)
+    assert reader.asked[asked][1] - reader.asked[asked][0] <= MiB
+
+
+def test_nothing_beyond_the_end_is_asked_for() -> None:
+    reader = Reader(5_000)
+    reader.read(0, 4096)
+    reader.read(4096, 4096)
+    reader.read(9_000, 4096)
+    assert all(end <= 5_000 for _, end in reader.asked)
+    Reader(0).read(0, 4096)
