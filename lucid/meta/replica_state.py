@@ -79,6 +79,7 @@ class ReplicaState:
         self._guard = False
         self._watched = False
         self._segment_ids: dict[int, bytes] = {}
+        self._seen: dict[tuple[Any, ...], ExtentRow] = {}  # rows of newest maps, for one op
         # The fold asks these several times an op.
         self._inode_rows = tables.inode.rows
         self._dentry_rows = tables.dentry.rows
@@ -90,6 +91,7 @@ class ReplicaState:
         self.at = at
         self.stamp = stamp
         self._trace = trace
+        self._seen.clear()
         self._guard = bool(self._pending.applied) and at < self._pending.last
         self._watched = self._guard or trace is not None
 
@@ -257,7 +259,9 @@ class ReplicaState:
     def extents(self, ino: int, first: int, end: int) -> Sequence[Extent]:
         if self._watched:
             self._read(ino)
-        return [self.extent(row) for row in self._newest(ino, first, end)]
+        rows = self._newest(ino, first, end)
+        self._seen.update((row[:3], row) for row in rows)
+        return [self.extent(row) for row in rows]
 
     def extents_at(self, ino: int, version: int) -> Sequence[Extent]:
         if self._watched:
@@ -268,7 +272,10 @@ class ReplicaState:
     def end_extent(self, ino: int, extent: Extent, version: int) -> None:
         if self._watched:
             self._write(ino)
-        row = next(iter(self._newest(ino, extent.first, extent.first + 1)), None)
+        # Nearly always one that the op has just asked for.
+        row = self._seen.pop((ino, 0, extent.first), None)
+        if row is None:
+            row = next(iter(self._newest(ino, extent.first, extent.first + 1)), None)
         if row is None or row.first != extent.first:
             raise InternalError(f"Inode {ino} has no extent at block {extent.first} to end.")
         ended = row._replace(died=version)
