@@ -16,7 +16,7 @@ from lucid.cli.secrets import file_option, passphrase
 from lucid.cli.terminal import Bar, examples
 from lucid.cli.uploads import LOOK_S, show_progress
 from lucid.config import DURABILITIES, Config, parse_size
-from lucid.errors import LucidError
+from lucid.errors import NotMounted
 from lucid.mount import mountpoint, registry
 from lucid.mount.control import ask
 from lucid.mount.daemon import in_background
@@ -135,7 +135,7 @@ def _wait_for_the_last_one(plan: _Plan) -> None:
         click.echo(f"Process {record.pid} still uploads from the last mount.", err=True)
         with Bar("Uploading") as bar:
             while not registry.wait_for_end(record, LOOK_S):
-                with suppress(LucidError):  # it has just let go; then it ends
+                with suppress(NotMounted):  # it has just let go; then it ends
                     show_progress(bar, ask(directory, "progress"))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from lucid.cli.terminal import Bar, count, size
-from lucid.errors import LucidError
+from lucid.errors import NotMounted
 from lucid.mount.control import Call, ask
 from lucid.mount.wire import Message
 
@@ -31,14 +32,16 @@ def show_progress(bar: Bar, progress: Message) -> None:
 
 
 def follow_call(bar: Bar, directory: Path, call: Call) -> Message:
-    """Waits for a command's result; draws the progress it sends, or asks for it beside."""
+    """Waits for a command's result; draws the progress it sends, or asks for it beside.
+
+    Raises TimedOut when the daemon lives but answers nothing any more.
+    """
     while True:
         message = call.next(LOOK_S)
         if message is None:
-            try:
+            # NotMounted: the drive is just closing, and the call itself tells how that ends.
+            with suppress(NotMounted):
                 show_progress(bar, ask(directory, "progress"))
-            except LucidError:
-                continue  # the drive is closing; the call itself tells how it ends
         elif "progress" in message:
             show_progress(bar, message["progress"])
         else:

@@ -217,7 +217,10 @@ def ask(directory: Path, command: str, **fields: object) -> Message:
         while True:
             message = call.next(ANSWER_S)
             if message is None:
-                raise TimedOut("The daemon of this drive does not answer.")
+                raise TimedOut(
+                    "The daemon of this drive does not answer. To end it: kill -9 it, then "
+                    "lucid umount. What was closed is safe. Its lucid.log may tell why."
+                )
             if "result" in message:
                 result: Message = message["result"]
                 return result

@@ -23,7 +23,9 @@ from lucid.errors import (
     MountPointBusy,
     MountPointMissing,
     MountPointNotEmpty,
+    NotMounted,
 )
+from lucid.mount import registry
 
 __all__ = [
     "FILE_SYSTEM",
@@ -40,6 +42,7 @@ __all__ = [
 
 FILE_SYSTEM = "fuse.lucid"
 UNMOUNT_S = 30.0
+DEVICE = Path("/dev/fuse")
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
@@ -103,7 +106,7 @@ def require_fuse() -> None:
             "The Python package llfuse is missing. Install libfuse-dev, pkg-config and gcc, then "
             "run: pip install llfuse"
         )
-    if not Path("/dev/fuse").exists():
+    if not DEVICE.exists():
         raise FuseMissing(
             "/dev/fuse is missing. Load the kernel module (modprobe fuse), or give the container "
             "the device (--device /dev/fuse --cap-add SYS_ADMIN)."
@@ -122,6 +125,9 @@ def check(point: Path, *, nonempty: bool = False) -> None:
 
     Raises MountPointMissing, MountPointBusy, MountPointNotEmpty.
     """
+    if (mounted := find(point)) is not None and registry.find(point) is not None:
+        # Before the look at it: its daemon lives, but might hang.
+        raise _taken(mounted)
     try:
         status = point.stat()
     except FileNotFoundError:
@@ -134,14 +140,16 @@ def check(point: Path, *, nonempty: bool = False) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise MountPointMissing(f"{point} is not a directory.")
     if (mounted := find(point)) is not None:
-        raise MountPointBusy(
-            f"{mounted.source} is mounted at {point} already."
-            + (f" To unmount it: lucid umount {point}" if mounted.is_ours else "")
-        )
+        raise _taken(mounted)
     if not nonempty and os.listdir(point):
         raise MountPointNotEmpty(
             f"{point} is not empty. Take an empty directory, or give -o nonempty to hide its files."
         )
+
+
+def _taken(mounted: Mount) -> MountPointBusy:
+    next_step = f" To unmount it: lucid umount {mounted.point}" if mounted.is_ours else ""
+    return MountPointBusy(f"{mounted.source} is mounted at {mounted.point} already.{next_step}")
 
 
 def _clear_dead(point: Path) -> None:
@@ -157,7 +165,7 @@ def _clear_dead(point: Path) -> None:
 def unmount(point: Path, *, lazy: bool = False) -> None:
     """Takes the mount away; `lazy` also while files in it are open.
 
-    Raises MountPointBusy when files are open there, MountError.
+    Raises MountPointBusy when files are open there, NotMounted, MountError.
     """
     program = fusermount()
     if os.geteuid() == 0 or program is None:
@@ -178,6 +186,8 @@ def unmount(point: Path, *, lazy: bool = False) -> None:
     said = " ".join(done.stderr.split())
     if "busy" in said:
         raise MountPointBusy(_busy_sentence(point))
+    if "not mounted" in said or "not found" in said:
+        raise NotMounted(f"Nothing is mounted at {point} any more.")
     raise MountError(f"{point} cannot be unmounted: {said}")
 
 

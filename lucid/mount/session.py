@@ -110,7 +110,8 @@ class Session:
             with _captured_stderr(said):
                 llfuse.init(self._operations, str(self.point), self._options.for_libfuse())
         except RuntimeError:
-            raise _mount_failed(self.point, " ".join(said)) from None
+            raise _mount_failed(self.point, "".join(said)) from None
+        sys.stderr.write("".join(said))  # what others said meanwhile
         (fd,) = set(_fuse_descriptors()) - before
         return fd
 
@@ -150,7 +151,7 @@ def _captured_stderr(said: list[str]) -> Iterator[None]:
             finally:
                 os.dup2(kept, 2)
                 file.seek(0)
-                said.extend(file.read().decode("utf-8", "replace").split("\n"))
+                said.append(file.read().decode("utf-8", "replace"))
     finally:
         os.close(kept)
 

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from lucid.errors import MountPointBusy, MountPointMissing, MountPointNotEmpty, NotMounted
+from lucid.cli.terminal import Bar
+from lucid.cli.uploads import follow_call
+from lucid.errors import (
+    MountPointBusy,
+    MountPointMissing,
+    MountPointNotEmpty,
+    NotMounted,
+    TimedOut,
+)
 from lucid.mount import mountpoint, registry
 from lucid.mount.control import Call, ask
 from tests.mount.test_files import eventually
@@ -287,6 +295,28 @@ def test_stop_while_files_are_open(background: Background) -> None:
         assert background.is_mounted()
     ask(background.state, "stop", wait=True)
     assert not background.is_mounted()
+
+
+def test_a_daemon_that_hangs(background: Background, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither asking it nor mounting over it may hang as well."""
+    background.start()
+    monkeypatch.setattr("lucid.mount.control.ANSWER_S", 0.3)
+    os.kill(background.pids[0], signal.SIGSTOP)
+    try:
+        with pytest.raises(TimedOut, match="does not answer"):
+            ask(background.state, "status")
+        with pytest.raises(MountPointBusy, match="is mounted at"):
+            mountpoint.check(background.point)
+        with (
+            Bar("Uploading") as bar,
+            Call(background.state, "stop", wait=True) as call,
+            pytest.raises(TimedOut),
+        ):
+            follow_call(bar, background.state, call)
+    finally:
+        os.kill(background.pids[0], signal.SIGCONT)
+    wait_for_end(background.pids[0])
+    assert not background.is_mounted(), "it has heard of it in the end"
 
 
 def test_nobody_listens(background: Background) -> None:
