@@ -259,8 +259,9 @@ run_stubtest() {
         modules+=("${stubs//\//.}")
     done
     ((${#modules[@]})) || return 0
-    "$PY" -m mypy.stubtest --concise --ignore-disjoint-bases \
-        --allowlist tests/tidy/stubtest-allowlist.txt --ignore-unused-allowlist "${modules[@]}"
+    "$PY" -m mypy.stubtest --concise --mypy-config-file pyproject.toml \
+        --ignore-disjoint-bases --ignore-unused-allowlist \
+        --allowlist tests/tidy/stubtest-allowlist.txt "${modules[@]}"
 }
 
 # A tree of its own, so that it never gets in the way of the build in place.
