@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lucid.errors import InternalError, TimedOut
+from lucid.data.draft import Draft
+from lucid.errors import DataError, InternalError, TimedOut
 from lucid.filespace.attributes import AttributeOps
 from lucid.filespace.closing import close_filespace
 from lucid.filespace.files import Handle
@@ -172,14 +173,17 @@ class Tree:
         """Publish, upload and commit all that is pending; returns a token of the head.
 
         With `ino` only that file is published; what was accepted before it is committed with it.
-        Raises TimedOut, or what stopped writing.
+        Raises TimedOut, what stopped writing, or, when all others are in the store, DataError for
+        files that were set aside.
         """
         parts = self._parts
         if not self.read_only:
             drafts = parts.table.all() if ino is None else [parts.table.get(ino)]
-            for draft in drafts:
-                if draft is not None and draft.unpublished and not draft.unlinked:
-                    parts.publisher.publish(draft, wait=True)
+            aside = [
+                reason
+                for draft in drafts
+                if draft is not None and (reason := self._publish_for_sync(draft))
+            ]
             last = parts.order.last
             self._opened.committer.poke()
             if not parts.order.wait_settled(last, timeout):
@@ -187,8 +191,19 @@ class Tree:
                     "Not everything is in the store yet; it is kept here and sent later. "
                     + self.progress().problem
                 )
+            if aside:
+                raise DataError(f"All but {len(aside)} files are in the store. {aside[0]}")
         head = parts.replica.head()
         return f"{head.sequence}-{head.hash.hex()[:16]}"
+
+    def _publish_for_sync(self, draft: Draft) -> str:
+        """Publish a draft; why not, if that cannot be for a fault of its own."""
+        if draft.unpublished and not draft.unlinked and not draft.failure:
+            try:
+                self._parts.publisher.publish(draft, wait=True)
+            except DataError as error:
+                self._parts.publisher.set_aside(draft, str(error))
+        return draft.failure
 
     def refresh(self, timeout: float = 30.0) -> bool:
         """Read the log to its end now; False when that did not happen in time."""

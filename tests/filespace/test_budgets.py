@@ -194,7 +194,7 @@ def test_requests_of_an_operation(space: Space, large_bucket, operation: str) ->
 
 
 def test_the_memory_of_writing_is_bounded(space: Space) -> None:
-    """Parts of blocks of many files never take more than their share."""
+    """Parts of blocks of many files never take more than their share (S-21)."""
     fs = space.connect("a", memory_bytes=48 * MiB, pool_bytes=16 * MiB)
     writing = parts_of(fs).memory.writing
     handles = []

@@ -1,5 +1,5 @@
 """Two machines on one store: each sees what the other closed; what both did stands side by side
-(S-31, S-33 to S-36, S-38, S-41)."""
+(S-31, S-33, S-34, S-35, S-36, S-38, S-41)."""
 
 from __future__ import annotations
 
