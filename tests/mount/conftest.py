@@ -12,6 +12,9 @@ from tests.cli.conftest import Lucid
 from tests.mount.drive import Drive
 from tests.mount.machines import Machines
 from tests.mount.memory_surface import MemorySurface
+from tests.seaweed import s3_server
+
+__all__ = ["s3_server"]
 
 MakeDrive = Callable[..., Drive]
 
