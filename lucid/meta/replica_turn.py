@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from lucid.errors import Stopped
+from lucid.errors import LucidError
 
 __all__ = ["Turn"]
 
@@ -24,32 +24,40 @@ class Turn:
         self._lock = threading.Lock()
         self._waiting: deque[None] = deque()  # one for each: append and pop need no lock
         self._taken = threading.Event()
-        self._closed = False
+        self._end: LucidError | None = None
         self.contended = False
         """Somebody has had to wait since `take_contended`."""
 
     def __enter__(self) -> None:
-        if not self._lock.acquire(False):
-            self.contended = True
-            self._waiting.append(None)
-            self._lock.acquire()
-            self._waiting.pop()
-            self._taken.set()
-        if self._closed:
-            self._lock.release()
-            raise Stopped("The replica is closed.")
+        self.acquire()
+        if self._end is not None:
+            self.release()
+            raise type(self._end)(str(self._end))
+
+    def __exit__(self, *_exception: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock, also after `end`."""
+        if self._lock.acquire(False):
+            return
+        self.contended = True
+        self._waiting.append(None)
+        self._lock.acquire()
+        self._waiting.pop()
+        self._taken.set()
+
+    def release(self) -> None:
+        self._lock.release()
 
     def take_contended(self) -> bool:
         """Whether anybody has had to wait since the last call."""
         contended, self.contended = self.contended, False
         return contended
 
-    def close(self) -> None:
-        """Whoever asks for the lock from now on gets Stopped. REQUIRES: the caller holds it."""
-        self._closed = True
-
-    def __exit__(self, *_exception: object) -> None:
-        self._lock.release()
+    def end(self, error: LucidError) -> None:
+        """Whoever asks for the lock from now on gets this error. REQUIRES: the caller holds it."""
+        self._end = error
 
     def rest(self) -> None:
         """Let another thread in that waits. REQUIRES: the caller does not hold the lock."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from lucid.errors import HistoryFork, InternalError, StateDamaged
+from lucid.errors import HistoryFork, InternalError, LocalError, StateDamaged, Stopped
 from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.hashes import ZERO_HASH
 from lucid.format.ops import Genesis, Op, SegmentRow
@@ -140,11 +140,15 @@ class Writes:
         `segments` are those that it names and the log may not know yet. An op that the log was seen
         to hold already has no further effect and is not pending.
         """
-        with self._turn, self._writing():
+        with self._turn:
             if self._met and op_id_of(op) in self._met:
                 return NOTHING
-            effect = self._layers.apply(position, op, author, tuple(segments))
-            self._tables.flush_if_many()
+            try:
+                effect = self._layers.apply(position, op, author, tuple(segments))
+                self._tables.flush_if_many()
+            except LocalError as error:
+                self._break(str(error))
+                raise
         self._commit_if_many()
         return effect
 
@@ -289,20 +293,25 @@ class Writes:
 
     def close(self) -> None:
         """Commit and close. Idempotent."""
-        if self._closed:
-            return
-        with self._turn:
-            self._closed = True
-            self._turn.close()
-            try:
-                if self._broken:
-                    self._tables.rollback()
-                else:
-                    self._tables.commit()
-            finally:
-                self._tables.close()
-                if self._tables.damage:
-                    schema.remove_database(self._path)
+        self._turn.acquire()
+        try:
+            if not self._closed:
+                self._closed = True
+                self._turn.end(Stopped("The replica is closed."))
+                self._close()
+        finally:
+            self._turn.release()
+
+    def _close(self) -> None:
+        try:
+            if self._broken or self._tables.damage:
+                self._tables.rollback()
+            else:
+                self._tables.commit()
+        finally:
+            self._tables.close()
+            if self._tables.damage:
+                schema.remove_database(self._path)
 
     # Inside
 
@@ -440,13 +449,32 @@ class Writes:
         self._commit_at = self._clock.monotonic() + COMMIT_S
 
     def _writing(self) -> _Writing:
-        if self._broken or self._tables.damage:
-            raise StateDamaged(self._broken or self._tables.damage)
+        if self._tables.damage:
+            raise StateDamaged(self._tables.damage)
         return _Writing(self._break)
 
     def _break(self, reason: str) -> None:
-        """Nothing more is written: the next start takes up the last whole transaction."""
-        self._broken = f"The replica cannot be written ({reason}). Unmount and mount again."
+        """Memory and tables have parted: nobody is told anything from here on, right or wrong. The
+        next start takes up the last whole transaction."""
+        self._broken = (
+            f"The replica cannot be written: {reason} See that its disk has room and is well, then"
+            " unmount and mount again."
+        )
+        self._turn.end(StateDamaged(self._broken))
+
+
+class _Writing:
+    """Around a change under the lock: an error in the middle of one breaks the replica."""
+
+    def __init__(self, broken: Callable[[str], None]) -> None:
+        self._broken = broken
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if error is not None:
+            self._broken(str(error))
 
 
 def _checkpoint(connection: Any) -> tuple[int, int]:
@@ -463,18 +491,3 @@ def next_size(size: int, took: float, contended: bool) -> int:
     if not contended or took < COMMIT_HOLD_S / 2:
         return min(most, size * 2)
     return size
-
-
-class _Writing:
-    """Around a change: an error in the middle of one leaves memory and tables apart."""
-
-    def __init__(self, broken: Callable[[str], None]) -> None:
-        self._broken = broken
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if error is None:
-            return
-        self._broken(str(error))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lucid.format.ops import ROOT_INO, Op
-from lucid.meta import replica_events
+from lucid.meta import replica_base, replica_events
+from lucid.meta.fold import fold
 from lucid.meta.fold_effect import Status
 from lucid.meta.replica import Replica
 from lucid.meta.replica_undo import pack_op, unpack_op
@@ -292,6 +293,26 @@ def test_notes_say_what_the_log_settles(pair: Pair) -> None:
     notes = [(head.sequence - 1, b"lost", 3), (head.sequence, head.hash, 5), (99, b"next", 9)]
     assert pair.replica.settled_through(notes) == 5
     assert pair.replica.settled_through([]) == -1
+
+
+def test_a_fold_that_fails_leaves_no_trace(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.do(pair.me.create(ROOT_INO, b"before", b"x"))
+    before = pair.replica.dump()
+
+    def fail(*what: object) -> None:
+        fold(*what)  # type: ignore[arg-type]
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replica_base, "fold", fail)
+        with pytest.raises(RuntimeError):
+            pair.do(pair.me.create(ROOT_INO, b"f", b"content"))
+    assert pair.replica.dump() == before
+    assert pair.replica.pending_count() == 1
+    pair.do(pair.me.create(ROOT_INO, b"f", b"content"))
+    assert pair.names() == [b"before", b"f"]
 
 
 def test_events_are_bounded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,6 +267,8 @@ def test_a_full_disk_is_told_and_leaves_the_last_transaction(tmp_path: Path) -> 
         catch_up(replica, log)
     with pytest.raises(StateDamaged, match="mount again"):
         apply(replica, 1, me.create(ROOT_INO, b"f"))
+    with pytest.raises(StateDamaged, match="mount again"):
+        replica.lookup(ROOT_INO, b"0")
     replica.close()
     again = open_replica(tmp_path)
     assert again.rebuilt == ""
