@@ -20,6 +20,29 @@ FILE_BYTES_MAX = 4 << 20
 NAME = "lucid.log"
 
 
+class _Repeats(logging.Filter):
+    """Lets a line through once, however often it comes in a row, and tells how often it came.
+
+    While a store does not answer, each read says the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: tuple[str, object, object] | None = None
+        self._times = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = (record.name, record.msg, record.args)
+        if line == self._last and not record.exc_info:
+            self._times += 1
+            return False
+        if self._times:
+            record.msg = f"{record.getMessage()} (the line before came {self._times} times more)"
+            record.args = None
+        self._last, self._times = line, 0
+        return True
+
+
 class _Held(MemoryHandler):
     """Keeps the first lines; without a target, the standard one would grow for ever."""
 
@@ -42,6 +65,7 @@ class Log:
         else:
             handler = self._held = _Held(HELD_MAX, flushLevel=logging.CRITICAL + 1)
         handler.setFormatter(logging.Formatter(FORM))
+        handler.addFilter(_Repeats())
         logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
         logging.getLogger("lucid").setLevel(logging.DEBUG if debug else logging.INFO)
         # These tell of every request, and of URLs.

@@ -144,13 +144,12 @@ class _Service:
     def _close(self, surface: Surface) -> None:
         if self._mounted.is_set() and self._record is not None:
             self._record = registry.change_phase(self._record, "closing")
-        self._last = surface.progress()
         try:
             self._last = surface.close(wait=not self._hurry.is_set(), report=self._note)
         except _NoMoreWaiting:
             log.info("the uploads are left to the next mount")
         left = self._last
-        if left.pending_ops or left.staged_bytes:
+        if left is not None and (left.pending_ops or left.staged_bytes):
             log.warning(
                 "%d changes (%d bytes) are not in the store yet; they go up after the next mount",
                 left.pending_ops,
@@ -254,7 +253,7 @@ class _Service:
             self._hurry.set()
         try:
             self._unmount()
-        except MountPointBusy:
+        except BaseException:
             if hurry:
                 self._hurry.clear()
             raise
