@@ -221,7 +221,7 @@ run_tests() {
     unlock
     local root="$TEST_ROOTS.$$" status=0
     mkdir -m 700 "$root"
-    PYTEST_DEBUG_TEMPROOT="$root" "$PY" -m pytest "$@" || status=$?
+    TMPDIR="$root" PYTEST_DEBUG_TEMPROOT="$root" "$PY" -m pytest "$@" || status=$?
     if ! sweep "$root"; then
         say "the tests left mounts behind (unmounted now)"
         ((status)) || status=1
