@@ -25,6 +25,7 @@ from lucid.errors import (
 )
 from lucid.filespace.parts import Parts, attributes_of, check_name
 from lucid.filespace.surface import Attributes, Invalidation
+from lucid.meta.state import InodeRow
 
 __all__ = ["Files", "Handle", "draft_attributes"]
 
@@ -395,8 +396,14 @@ class Files:
             if draft is None:
                 raise NotFound
             return draft_attributes(draft, 1, draft.mode, draft.uid, draft.gid, 0)
+        return self.shown(row)
+
+    def shown(self, row: InodeRow) -> Attributes:
+        """stat(2) of an inode that has no draft."""
         attributes = attributes_of(row)
-        touched = parts.table.touched(ino) if stat.S_ISDIR(row.mode) else 0
+        if not stat.S_ISDIR(row.mode):
+            return attributes
+        touched = self._parts.table.touched(row.ino)
         # What utimensat set after the newest change of a name stands (rsync and tar set the past).
         if touched > max(attributes.mtime_ns, row.mtime_set_ns):
             attributes = attributes._replace(

@@ -47,13 +47,16 @@ class Names:
         draft = parts.table.named(parent, name)
         if draft is not None:
             return self._files.attributes(draft.ino)
-        dentry = parts.replica.lookup(parent, name)
-        if dentry is None:
+        found = parts.replica.resolve(parent, name)
+        if found is None:
             draft = parts.table.named(parent, name)
             if draft is None:
                 raise NotFound
             return self._files.attributes(draft.ino)
-        return self._files.attributes(dentry.ino)
+        row = found[1]
+        if parts.table.get(row.ino) is not None:
+            return self._files.attributes(row.ino)
+        return self._files.shown(row)
 
     def readdir(self, ino: int, after: int, limit: int) -> Sequence[DirectoryEntry]:
         parts = self._parts
