@@ -68,9 +68,7 @@ def fold_drop(state: State, op: Drop, author: Author) -> Effect:
 
 def _write(state: State, op: Content, row: InodeRow) -> None:
     """The op becomes the newest version of `row`, which has a name and holds its base."""
-    state.add_version(
-        VersionRow(op.op_id, row.ino, state.stamp, op.base, op.size, op.mtime_ns)
-    )
+    state.add_version(VersionRow(op.op_id, row.ino, state.stamp, op.base, op.size, op.mtime_ns))
     sizes = (row.size, op.keep, op.size)
     gained = next_map(state, row.ino, op.op_id, sizes, op.changes)
     if gained:

@@ -28,9 +28,7 @@ def fold_genesis(state: State, op: Genesis, author: Author) -> Effect:
     state.put_value(VALUE_SUPERBLOCK, op.superblock_hash)
     founder = op.founder
     state.put_member(
-        MemberRow(
-            founder.member, founder.label, founder.sign_key, founder.box_key, founder.role
-        )
+        MemberRow(founder.member, founder.label, founder.sign_key, founder.box_key, founder.role)
     )
     state.put_generation(GenerationRow(op.generation.id, 1, op.generation.key_hash))
     time_ns = op.time_ns
@@ -50,7 +48,5 @@ def fold_session(state: State, op: SessionOp, author: Author) -> Effect:
     number = state.next_session()
     if number > SESSION_MAX:
         return NOTHING
-    state.put_session(
-        SessionRow(number, author.member, op.token, op.label, 0, bytes(HASH_SIZE))
-    )
+    state.put_session(SessionRow(number, author.member, op.token, op.label, 0, bytes(HASH_SIZE)))
     return Effect(Status.APPLIED, (), (), 0)

@@ -209,9 +209,7 @@ class LogWriter:
             tuple(ops),
         )
         sequence = head.sequence + 1
-        data = seal_entry(
-            self._ring, self._keys, generation.id, sequence, body, self._entropy
-        )
+        data = seal_entry(self._ring, self._keys, generation.id, sequence, body, self._entropy)
         return Prepared(sequence, hash_bytes(data), data, body)
 
     def put(self, prepared: Prepared) -> Won | Lost:

@@ -293,9 +293,7 @@ class PendingOps:
         return record
 
 
-def _shadow(
-    index: dict[int, int | set[int]], keys: tuple[int, ...], position: int
-) -> None:
+def _shadow(index: dict[int, int | set[int]], keys: tuple[int, ...], position: int) -> None:
     for key in keys:
         found = index.setdefault(key, position)
         if found is position:
@@ -306,9 +304,7 @@ def _shadow(
             index[key] = {found, position}
 
 
-def _unshadow(
-    index: dict[int, int | set[int]], keys: tuple[int, ...], position: int
-) -> None:
+def _unshadow(index: dict[int, int | set[int]], keys: tuple[int, ...], position: int) -> None:
     for key in keys:
         found = index[key]
         if isinstance(found, set):

@@ -25,9 +25,7 @@ PART_ROWS = 1000
 TRIES = 4
 """After so many changes in the middle, the lock is kept for the whole map."""
 
-_COLUMNS = (
-    "first, count_, kind, segment, ordinal, offset, flags, last_len, last_valid, lengths"
-)
+_COLUMNS = "first, count_, kind, segment, ordinal, offset, flags, last_len, last_valid, lengths"
 
 
 class MapColumns(NamedTuple):
@@ -107,9 +105,7 @@ def _row(extent: ExtentRow) -> _Row:
     return (extent.first, *extent[4:])
 
 
-def _columns(
-    tables: Tables, ino: int, version: int, size: int, rows: list[_Row]
-) -> MapColumns:
+def _columns(tables: Tables, ino: int, version: int, size: int, rows: list[_Row]) -> MapColumns:
     numbers: dict[int, int] = {}
     segments: list[SegmentRow] = []
     packed = bytearray()

@@ -119,9 +119,7 @@ def add_touch(tables: Tables, touch: Touch) -> None:
     tables.directory.put(touch.ino, row)
 
 
-def restore(
-    tables: Tables, images: bytes, told: Callable[[int, Any], None] | None = None
-) -> None:
+def restore(tables: Tables, images: bytes, told: Callable[[int, Any], None] | None = None) -> None:
     """Put rows back as they were; `told` hears of each before."""
     for number, key, row in msgpack.unpackb(images, use_list=False):
         if told is not None:

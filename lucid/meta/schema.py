@@ -158,7 +158,6 @@ class TableSpec(NamedTuple):
     def remove(self) -> str:
         return f"DELETE FROM {self.name} WHERE {self.where}"
 
-
     def bound(self, row: Sequence[Any]) -> list[Any]:
         """`row` as it is handed to SQLite. Its binding asks each bytes, and each subclass of a
         tuple, whether it wants to adapt: 2.5 us a column, which bytearrays in a list do not pay.
@@ -207,6 +206,7 @@ TABLES = (
     UNDO,
     PLACE,
 )
+
 
 def _table(spec: TableSpec) -> str:
     """A table of one integer key is ordered by it in its own tree, any other without a rowid."""

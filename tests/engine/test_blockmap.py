@@ -62,7 +62,7 @@ def extents(draw: st.DrawFn, tag: int) -> list[Row]:
                 slot=draw(st.integers(0, 2)),
                 ordinal=draw(st.integers(0, 2**40)),
                 offset=draw(st.integers(0, 1 << 20)),
-                flags=draw(st.integers(0, 2**31)) << 1,
+                flags=draw(st.integers(0, 2**31 - 1)) << 1,
                 last_len=last,
                 last_valid=draw(st.integers(0, last)),
                 lengths=lengths,

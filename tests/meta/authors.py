@@ -212,9 +212,7 @@ class Author:
         dirty = set(range(first, -(-len(content) // GEOMETRY.block_size)))
         changes = changes_of(self.blocks, content, dirty)
         ids = self.head()
-        return Content(
-            *ids, ino, base, parent, name, keep, len(content), ids[1], ids[1], changes
-        )
+        return Content(*ids, ino, base, parent, name, keep, len(content), ids[1], ids[1], changes)
 
     def unlink(self, state: MemoryState, parent: int, name: bytes) -> Unlink:
         return Unlink(*self.head(), parent, name, *look(state, parent, name))

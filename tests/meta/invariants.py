@@ -100,7 +100,5 @@ def _check_what_went(before: dict[str, list[tuple[Any, ...]]], state: MemoryStat
             assert op.seen_version == new.version
 
 
-def _differing(
-    before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]
-) -> set[tuple[Any, ...]]:
+def _differing(before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
     return set(before) ^ set(after)

@@ -71,9 +71,7 @@ class Machine:
         """An empty file, as an op with a fresh id."""
         self.counter += 1
         op_id = self.session << 32 | self.counter
-        return Create(
-            op_id, EPOCH_NS, parent, name, 0o100644, 1, 1, EPOCH_NS, EPOCH_NS, (), 0, ()
-        )
+        return Create(op_id, EPOCH_NS, parent, name, 0o100644, 1, 1, EPOCH_NS, EPOCH_NS, (), 0, ())
 
     def body(self, ops: Sequence[Op], **other: object) -> EntryBody:
         """The body that an honest writer makes, with some fields replaced."""
@@ -102,4 +100,3 @@ class Machine:
         sequence = self.replica.head().sequence + 1
         self.store.put_if_absent(names.log_key(sequence), data)
         return sequence
-

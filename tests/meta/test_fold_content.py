@@ -196,9 +196,7 @@ def edit(desk: Desk, ino: int, keep: int, size: int, *changes: Change) -> Conten
     """Content on the newest version of `ino`, folded."""
     ids = desk.ann.head()
     row = desk.row(ino)
-    op = Content(
-        *ids, ino, row.version, ROOT_INO, b"f.txt", keep, size, ids[1], ids[1], changes
-    )
+    op = Content(*ids, ino, row.version, ROOT_INO, b"f.txt", keep, size, ids[1], ids[1], changes)
     assert checked_fold(desk.state, desk.ann, op).landed_ino == ino
     check_state(desk.state)
     return op

@@ -262,9 +262,7 @@ def test_an_op_that_the_log_brought_unasked_is_not_applied_again(pair: Pair) -> 
     assert pair.replica.is_pending(fresh.op_id)  # type: ignore[union-attr]
 
 
-def test_what_was_settled_before_a_restart_is_not_applied_again(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_what_was_settled_before_a_restart_is_not_applied_again(pair: Pair, tmp_path: Path) -> None:
     """The journal had not noted that it was settled when the power went."""
     pair.replica.set_own_session(1)
     made = pair.me.create(ROOT_INO, b"f", b"first")
@@ -295,9 +293,7 @@ def test_notes_say_what_the_log_settles(pair: Pair) -> None:
     assert pair.replica.settled_through([]) == -1
 
 
-def test_a_fold_that_fails_leaves_no_trace(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fold_that_fails_leaves_no_trace(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.do(pair.me.create(ROOT_INO, b"before", b"x"))
     before = pair.replica.dump()
 

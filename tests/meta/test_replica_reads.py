@@ -110,9 +110,7 @@ def test_a_directory_is_read_in_pages_by_its_cookies(
     assert not replica.has_children(ops[0].op_id)
 
 
-def test_names_with_one_cookie_are_in_one_page(
-    log: Log, replica: Replica, author: Author
-) -> None:
+def test_names_with_one_cookie_are_in_one_page(log: Log, replica: Replica, author: Author) -> None:
     """A member that uses an id twice must not hide a name."""
     directory = author.mkdir(ROOT_INO, b"d")
     made = [author.create(directory.op_id, b"%d" % number) for number in range(4)]

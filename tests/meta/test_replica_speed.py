@@ -44,9 +44,7 @@ def test_the_lock_is_held_for_a_slice(tmp_path: Path) -> None:
     log.append(1, directories)
     for batch in range(5):
         parents = [directories[(4 * batch + number // 500) % 20] for number in range(2000)]
-        log.append(
-            1, [author.create(parent.op_id, b"%d" % author.counter) for parent in parents]
-        )
+        log.append(1, [author.create(parent.op_id, b"%d" % author.counter) for parent in parents])
     replica = Replica(tmp_path / "replica", KEY, GEOMETRY, SystemClock())
     replica._turn = watch = Watch()
     stop = threading.Event()

@@ -20,9 +20,7 @@ save = st.tuples(choice, choice, forms, st.integers(0, 3))
 
 @settings(max_examples=100)
 @given(st.integers(0, 400), st.lists(save, max_size=12))
-def test_a_file_that_is_written_over(
-    size: int, saves: list[tuple[int, int, str, int]]
-) -> None:
+def test_a_file_that_is_written_over(size: int, saves: list[tuple[int, int, str, int]]) -> None:
     """S-141, S-161, S-252, S-253: newest and all older versions are the bytes that were written."""
     blocks = Blocks()
     ann = Author(1, b"ann", blocks)

@@ -101,9 +101,7 @@ def append(author: Author, state: MemoryState) -> Op:
         (lambda author, state: author.setattr(ROOT_INO, mode=0o700), 2),
     ],
 )
-def test_plain_ops_are_few_calls(
-    make: Callable[[Author, MemoryState], Op], calls_max: int
-) -> None:
+def test_plain_ops_are_few_calls(make: Callable[[Author, MemoryState], Op], calls_max: int) -> None:
     """S-255: each call is a query on disk; so many an op and no more."""
     author = Author(1, b"ann", Blocks())
     state = empty_state()

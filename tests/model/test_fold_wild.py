@@ -28,9 +28,7 @@ from tests.meta.invariants import check_state, checked_fold
 
 CONFLICT = b"a (conflict ann desk 1970-01-01 00.00.00)"
 
-ids = st.sampled_from(
-    [1 << 32 | n for n in range(1, 7)] + [2 << 32 | n for n in range(1, 7)]
-)
+ids = st.sampled_from([1 << 32 | n for n in range(1, 7)] + [2 << 32 | n for n in range(1, 7)])
 inodes = st.one_of(ids, st.sampled_from([1, 2, INT63_MAX]))
 zero_or_inode = st.one_of(inodes, st.just(0))
 names = st.sampled_from([b"a", b"b.txt", b"\xff" * 255, CONFLICT, b".x"])
