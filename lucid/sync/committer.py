@@ -217,6 +217,12 @@ class Committer:
             log.warning("Entry %d of the log is void: %s", found.sequence, found.reason)
             if found.fork:
                 raise HistoryFork(self._reader.fork)
+            if self._session is not None and found.session == self._session.number:
+                raise StateForeign(
+                    f"Entry {found.sequence} of the log bears this device's number and is void "
+                    f"({found.reason}): nothing more is written. Unmount, and mount with a new "
+                    "--state-dir."
+                )
             return
         body = found.body
         own = self._session is not None and body.session == self._session.number

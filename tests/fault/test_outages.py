@@ -143,7 +143,7 @@ class DiesAfterPut(StoreLayer):
 
 @pytest.mark.parametrize("offline_once", [False, True])
 def test_a_crash_between_an_entry_and_its_answer(space: Space, offline_once: bool) -> None:
-    """The log has the ops, this machine does not know: they are not made again."""
+    """S-56: The log has the ops, this machine does not know: they are not made again."""
     plan = FaultPlan()
     store = DiesAfterPut(space.store("a", plan), plan)
     fs = open_on(store, space.state("a"))

@@ -118,6 +118,7 @@ def moved(machine: Machine) -> bytes:
 def test_an_entry_is_void_for_everyone(
     machine: Machine, bucket: Bucket, tmp_path: Path, kind: str
 ) -> None:
+    """S-51."""
     if kind == "not after the session's last":
         machine.put(honest(machine))
         machine.follow()
@@ -154,6 +155,7 @@ def test_life_goes_on_after_a_void_entry(machine: Machine) -> None:
 
 
 def test_an_entry_on_another_history_raises_the_alarm(machine: Machine, tmp_path: Path) -> None:
+    """S-54."""
     sequence = machine.put(machine.seal(machine.body([machine.create(b"f")], previous=b"x" * 32)))
     found = machine.reader.next()
     assert isinstance(found, Void) and found.fork
@@ -175,6 +177,7 @@ def test_an_entry_on_another_history_raises_the_alarm(machine: Machine, tmp_path
 
 
 def test_what_seems_void_is_read_again(bucket: Bucket, machine: Machine, tmp_path: Path) -> None:
+    """S-52."""
     machine.put(honest(machine))
     plan = FaultPlan(entropy=RANDOM)
     store = FaultyStore(MemoryStore(bucket), plan)
@@ -197,6 +200,7 @@ def test_an_entry_that_vanishes_while_it_is_judged_is_an_error(machine: Machine)
 
 
 def test_without_the_key_the_reader_stops(bucket: Bucket, tmp_path: Path) -> None:
+    """S-53."""
     unlocked = founding().unlocked
     ring = KeyRing(unlocked.superblock.filespace, unlocked.superblock.suite)
     machine = Machine(tmp_path / "poor", MemoryStore(bucket), ring)
@@ -207,6 +211,7 @@ def test_without_the_key_the_reader_stops(bucket: Bucket, tmp_path: Path) -> Non
 
 
 def test_under_unknown_rules_reader_and_writer_stop(machine: Machine) -> None:
+    """S-53."""
     machine.put(honest(machine))
     machine.replica.state.put_value(VALUE_RULES, b"2")
     with pytest.raises(UnsupportedFormat, match="rules 2"):

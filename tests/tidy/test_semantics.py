@@ -11,7 +11,7 @@ PAGE = Path("docs/SEMANTICS.md")
 PROMISE = re.compile(r"\*\*(S-\d+)\*\*")
 MENTION = re.compile(r"\bS-\d+\b")
 
-NOT_YET_TESTED = frozenset(f"S-{number}" for number in (11, 51, 52, 53, 54, 55, 56))
+NOT_YET_TESTED: frozenset[str] = frozenset()
 """Promises that no test names. This set only shrinks: whoever names one takes it out here."""
 
 
