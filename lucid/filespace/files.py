@@ -165,10 +165,12 @@ class Files:
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             parts.check_writable()
         draft = parts.table.get(ino)
-        size = draft.size if draft is not None else self._open_published(ino)
+        if draft is None:
+            self._check_published(ino)
         handle = self._handle(ino, flags)
         try:
-            if flags & os.O_TRUNC and size:
+            if flags & os.O_TRUNC:
+                # An empty file too: `: > stamp` gives it a new time.
                 with self.writing(handle) as draft:
                     parts.drafting.truncate(draft, 0)
                 handle.wrote = True
@@ -179,16 +181,12 @@ class Files:
             raise
         return handle
 
-    def _open_published(self, ino: int) -> int:
+    def _check_published(self, ino: int) -> None:
         row = self._parts.replica.inode(ino)
-        if row is None:
-            draft = self._parts.table.get(ino)
-            if draft is None:
-                raise NotFound
-            return draft.size
-        if stat.S_ISDIR(row.mode):
+        if row is None and self._parts.table.get(ino) is None:
+            raise NotFound
+        if row is not None and stat.S_ISDIR(row.mode):
             raise IsDirectory
-        return row.size
 
     # -- drafts
 
