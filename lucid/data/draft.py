@@ -17,7 +17,7 @@ from typing import NamedTuple
 from lucid.data.dirty import DirtyBlock
 from lucid.data.segments import SealOwner
 from lucid.engine.blockmap import BlockMap
-from lucid.format.change import DATA
+from lucid.format.change import DATA, HOLE
 from lucid.format.runs import Geometry, RunMap, run_bytes
 from lucid.local.book import Live
 
@@ -75,6 +75,8 @@ class Draft:
         """Patches whose blocks were sealed since. The journal keeps them until it holds the record
         that names the sealed blocks."""
         self.image: Live | None = None
+        self.durable = False
+        """An fsync covered some of it: what takes the place of its records must be as durable."""
         self.written = False
         """Bytes came since the last publish: under durability "store" close() waits for them."""
         self.unlinked = False
@@ -101,8 +103,10 @@ class Draft:
 
     def has_below(self, block: int) -> bool:
         """Whether anything but zeros lies under the dirty bytes of a block."""
-        if self.sealed.covers(block):
-            return True
+        kind = self.sealed.kind(block)
+        if kind is not None:
+            # Over a hole nothing is a patch: recovery could not tell this hole from the next one.
+            return kind != HOLE
         return self.base_map is not None and block * self.geometry.block_size < self.keep
 
     def data_bytes(self) -> int:

@@ -63,7 +63,7 @@ class Drafting:
             self._write_blocks(draft, offset, end, data)
         except BaseException:
             # What was laid beyond the end must not come up when the file grows later.
-            draft.sealed.cut(draft.size)
+            self._cut(draft, draft.size)
             raise
         draft.size = max(draft.size, end)
         draft.written = True
@@ -114,13 +114,15 @@ class Drafting:
         """The dirty block, with the patches that the journal holds of it."""
         dirty = draft.dirty.get(block)
         if dirty is None:
-            dirty = draft.dirty[block] = DirtyBlock()
+            dirty = DirtyBlock()
             for place in draft.patches.get(block, ()):
                 record = self._book.read(place.live)
                 if not isinstance(record, Patch):
                     raise CorruptObject("The journal holds something else where a patch was.")
-                data = record.data[: place.end - place.start]
-                self._grow(draft, dirty.write(place.start, data, saved=True))
+                dirty.write(place.start, record.data[: place.end - place.start], saved=True)
+            # Kept only now that all of it could be read: half of it would hide the rest.
+            draft.dirty[block] = dirty
+            self._grow(draft, len(dirty.data))
         return dirty
 
     def _grow(self, draft: Draft, size: int) -> None:
@@ -244,9 +246,10 @@ class Drafting:
     def save(self, draft: Draft, released: bool = False) -> None:
         """What was written survives kill -9 from here on. Does nothing when nothing is new."""
         with draft.lock:
-            if not draft.changed and not (released and draft.unpublished):
+            # Gone: the op that it became is in the journal; an image behind that would come back.
+            if draft.gone or draft.unlinked:
                 return
-            if draft.unlinked:
+            if not draft.changed and not (released and draft.unpublished):
                 return
             patches = self._seal_whole(draft)
             self._save_image(draft, patches, released)
@@ -323,24 +326,33 @@ class Drafting:
         )  # fmt: skip
 
     def settle_patches(self, draft: Draft) -> None:
-        """Before a record that makes patches void: the blocks that were built from them must be as
-        durable as they may be. REQUIRES: lock held."""
-        if draft.stale:
+        """Before a record that takes the place of one that may be durable: the blocks that it
+        names must be durable too. REQUIRES: lock held."""
+        if draft.stale or draft.durable:
             self._staging.sync(SegmentId(segment) for segment in draft.segments())
 
-    def make_durable(self, draft: Draft) -> None:
-        """What was saved survives loss of power from here on: staging first, then the journal."""
+    def make_durable(self, draft: Draft, pending: Iterable[bytes]) -> None:
+        """What was saved survives loss of power from here on: staging first, then the journal.
+
+        `pending` are the segments of the file's own pending versions, which the draft lies over.
+        """
         with draft.lock:
-            segments = [SegmentId(segment) for segment in draft.segments()]
+            draft.durable = True
+            segments = {SegmentId(segment) for segment in (*draft.segments(), *pending)}
         self._staging.sync(segments)
         self._book.sync()
 
     def spill(self, draft: Draft) -> int:
         """Give memory back: save, then forget what the journal holds. Returns the bytes."""
         with draft.lock:
-            if draft.gone or draft.unlinked or not draft.dirty:
+            if draft.gone or not draft.dirty:
                 return 0
             before = draft.dirty_bytes
+            if draft.unlinked:
+                # The journal keeps nothing for it any more; staging does, until it is closed.
+                if not self.missing(draft):
+                    self.build(draft)
+                return before - draft.dirty_bytes
             self.save(draft)
             for block in list(draft.dirty):
                 if block in draft.patches and not draft.dirty[block].unsaved:
@@ -368,8 +380,7 @@ class Drafting:
         """Bring these ranges of the base here. Waits for the store, without a lock."""
         base = draft.base_map
         if base is not None:
-            for offset, length in ranges:
-                self._reader.fetch(base, offset, length)
+            self._reader.fetch(base, ranges)
 
     def build(self, draft: Draft) -> None:
         """Make sealed blocks of all patches and dirty blocks. REQUIRES: lock held; nothing missing
@@ -390,6 +401,7 @@ class Drafting:
         """Forget the draft: published, or not wanted. REQUIRES: lock held."""
         # First of all: whoever waits for the lock must look for another draft, whatever happens.
         draft.gone = True
+        draft.changed = draft.unpublished = False
         for block in list(draft.dirty):
             self._forget_dirty(draft, block)
         for places in draft.patches.values():

@@ -152,16 +152,12 @@ class Fetcher:
                 raise Stopped("The filespace is closed.")
             at = start
             while at < end:
-                flight = self._units.get((token, at // UNIT))
+                flight = self._flying(token, at)
                 if flight is None:
                     if not demand and len(self._ahead) >= AHEAD_MAX:
                         break
                     stop = at
-                    while (
-                        stop < end
-                        and stop - at < GET_MAX
-                        and (token, stop // UNIT) not in self._units
-                    ):
+                    while stop < end and stop - at < GET_MAX and self._flying(token, stop) is None:
                         stop = min(end, (stop // UNIT + 1) * UNIT)
                     flight = _Flight(slot, at, stop - at, demand)
                     self._map.retain(slot)
@@ -174,6 +170,17 @@ class Fetcher:
                 at = min(end, flight.start + flight.length)
                 wanted[id(flight)] = (flight, min(end, flight.start + flight.length))
         return list(wanted.values())
+
+    def _flying(self, token: int, at: int) -> _Flight | None:
+        """The flight that brings the unit at this offset. REQUIRES: lock held.
+
+        One that has brought it already, into a cache that gave it up since, is of no use.
+        """
+        flight = self._units.get((token, at // UNIT))
+        if flight is None or flight.data is not None:
+            return flight
+        end = min((at // UNIT + 1) * UNIT, flight.start + flight.length)
+        return None if flight.arrived >= end - flight.start else flight
 
     def _promote(self, flight: _Flight) -> None:
         """Somebody waits for what was only read ahead. REQUIRES: lock held."""

@@ -5,7 +5,7 @@ Any thread may call. Nothing here is held over I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from lucid.engine import errors as engine_errors
 from lucid.engine.blockmap import BlockMap
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.reader import Miss, ReadBuffer, Reader
-from lucid.errors import CorruptBlock, CorruptObject, InternalError
+from lucid.errors import CorruptBlock, CorruptObject, InternalError, StoreUnavailable
 from lucid.format.change import DATA, Change, SegmentRow
 from lucid.format.runs import Geometry
 
@@ -134,7 +134,9 @@ class BlockReader:
                 ) from error
             except engine_errors.LostBlock as error:
                 raise CorruptBlock("This part of the file is recorded as lost.") from error
-        raise CorruptObject("The cache gave up what it had just fetched, again and again.")
+        raise StoreUnavailable(
+            "The cache gave up what it had just fetched, again and again; it may be too small."
+        )
 
     def is_local(self, blockmap: BlockMap, offset: int, length: int) -> bool:
         """Whether this range can be read without the store."""
@@ -143,9 +145,10 @@ class BlockReader:
             for slot, start, size in blockmap.needs(offset, length)
         )
 
-    def fetch(self, blockmap: BlockMap, offset: int, length: int) -> None:
-        """Bring a range into the cache, waiting for it."""
-        self._fetcher.demand(blockmap.needs(offset, length))
+    def fetch(self, blockmap: BlockMap, ranges: Iterable[tuple[int, int]]) -> None:
+        """Bring (offset, length) ranges into the cache, waiting for all of them."""
+        needs = [need for offset, length in ranges for need in blockmap.needs(offset, length)]
+        self._fetcher.demand(needs)
 
     def ahead(self, blockmap: BlockMap, offset: int, length: int) -> int:
         """Begin to fetch a range that may be read soon."""

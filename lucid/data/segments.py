@@ -352,8 +352,11 @@ class StagedSegments:
         if unwanted:
             self._discard(writer.segment, staged)
             return
-        self._on_finished(row)
-        self.upload(row, urgent)
+        try:
+            self._on_finished(row)
+        finally:
+            # The note spares a restart some work; without the upload nothing goes on.
+            self.upload(row, urgent)
 
     def _discard(self, segment: bytes, staged: _Staged) -> None:
         self._staging.remove(SegmentId(segment))

@@ -15,6 +15,7 @@ from lucid.config import Config
 from lucid.crypto.founding import Unlocked
 from lucid.crypto.keyring import KeyRing
 from lucid.data.cache import SegmentCache
+from lucid.data.draft import Draft
 from lucid.data.drafting import Drafting
 from lucid.data.drafts import DraftTable
 from lucid.data.fetch import Fetcher
@@ -204,7 +205,7 @@ class _Composing:
             self._drafting,
             self._staged,
             next_op_id=self._next_op_id,
-            published=lambda draft, effect: self._published(draft.ino, effect),
+            published=self._published,
         )
         self._closing.callback(self._publisher.close)
 
@@ -221,9 +222,10 @@ class _Composing:
         self._staged.uploaded(segment)
         self._order.wake()
 
-    def _published(self, ino: int, effect: Effect) -> None:
-        self._opened.parts.file_maps.forget([ino, *effect.inodes])
-        self._opened.files.moved(ino, effect.landed_ino)
+    def _published(self, draft: Draft, op_id: int, effect: Effect) -> None:
+        self._opened.parts.file_maps.forget([draft.ino, *effect.inodes])
+        self._opened.files.wrote(op_id, draft.ino)
+        self._opened.files.moved(draft.ino, effect.landed_ino)
 
     def parts(self) -> None:
         """Everything in one place, for the operations."""

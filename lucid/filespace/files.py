@@ -18,7 +18,7 @@ from lucid.errors import (
     Exists,
     InternalError,
     IsDirectory,
-    LocalError,
+    LucidError,
     NotFound,
     StagingFull,
     StoreUnavailable,
@@ -121,6 +121,8 @@ class Files:
                 return True
             del self._open[ino]
             self._moved.pop(ino, None)
+            if self._wrote:
+                self._wrote = {key: held for key, held in self._wrote.items() if held != ino}
             return False
 
     def open_inodes(self) -> list[int]:
@@ -141,6 +143,12 @@ class Files:
         counts = self._open.get(ino)
         return counts[1] if counts else 0
 
+    def wrote(self, version: int, ino: int) -> None:
+        """`version` was published here for `ino`: if it is open, its handles follow the version."""
+        with self._lock:
+            if ino in self._open:
+                self._wrote[version] = ino
+
     def moved(self, ino: int, landed: int) -> None:
         """What this device wrote to `ino` is content of `landed` now: its handles follow."""
         with self._lock:
@@ -149,7 +157,7 @@ class Files:
 
     def _follow(self, handle: Handle) -> int:
         """The inode that a handle is about."""
-        if handle.wrote and handle.ino in self._moved:
+        if handle.wrote and handle.ino in self._moved and not self._parts.table.get(handle.ino):
             landed = self._moved.get(handle.ino, handle.ino)
             self._count(landed, 1, handle.writable)
             old, handle.ino = handle.ino, landed
@@ -291,7 +299,7 @@ class Files:
             if draft.failure:
                 raise DataError(draft.failure)
             parts.drafting.save(draft)
-            parts.drafting.make_durable(draft)
+            parts.drafting.make_durable(draft, parts.order.segments_of(draft.ino))
             if parts.config.durability == "store" and draft.unpublished and not draft.unlinked:
                 self._into_store(draft)
         else:
@@ -310,7 +318,7 @@ class Files:
             self._wait_committed()
 
     def _into_store(self, draft: Draft) -> None:
-        self._parts.publisher.publish(draft, wait=True)
+        self._parts.publisher.publish_now(draft, self._parts.config.write_wait_s)
         self._wait_committed()
 
     def _wait_committed(self) -> None:
@@ -354,11 +362,11 @@ class Files:
         """Publish; a fault that comes with nobody waiting stays with the draft."""
         try:
             self._parts.publisher.publish(draft)
-        except LocalError as error:
-            draft.failure = ""
-            self._parts.publisher.problem = f"A file could not be published: {error}"
         except DataError as error:
             self._parts.publisher.set_aside(draft, str(error))
+        except LucidError as error:
+            # The housekeeping thread tries again as long as the draft is there.
+            self._parts.publisher.problem = f"A file could not be published: {error}"
 
     def truncate(self, ino: int, size: int, handle: Handle | None) -> None:
         """truncate(2); published at once when nobody has the file open for writing."""
@@ -374,6 +382,7 @@ class Files:
         if handle is not None:
             handle.wrote = True
         if not self.writers(ino) and not draft.unlinked:
+            parts.drafting.save(draft)
             self.publish_quietly(draft)
 
     def attributes(self, ino: int) -> Attributes:

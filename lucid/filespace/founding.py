@@ -180,6 +180,7 @@ def keep_generation(file: Path, store: ObjectStore, unlocked: founding.Unlocked)
     box = store.get(generation_key(superblock.generation, unlocked.keys.member))
     if not file.exists() or file.read_bytes() != box:
         new = file.with_suffix(".new")
+        new.touch(mode=0o600)
         new.write_bytes(box)
         new.replace(file)
 

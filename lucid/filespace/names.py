@@ -250,13 +250,13 @@ class Names:
             draft = parts.table.get(row.ino)
             if draft is not None and not draft.unlinked:
                 parts.publisher.publish(draft)
-            if private is not None:
-                self._drop_private(private)
             op = Rename(
                 parts.next_op_id(), parts.clock.time_ns(), parent, name, row.ino,
                 new_parent, new_name, seen.ino if seen else 0, seen.version if seen else 0,
             )  # fmt: skip
             parts.place(op)
+            if private is not None:
+                self._drop_private(private)
             if seen is not None:
                 self._lost_name(seen.ino)
 

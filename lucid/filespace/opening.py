@@ -304,6 +304,9 @@ class _Opening:
             self._opened.seen_before = replica.head().sequence > 0
             reader.check_head()
             follow(reader, replica, CATCH_UP_ENTRIES)
+            # Nobody holds anything yet: a kernel that is told to forget a directory in use
+            # would take it from under whoever stands in it.
+            replica.take_events()
         except StoreUnavailable as error:
             self._online = False
             log.warning("The log was not read to its end: %s", error)

@@ -175,7 +175,7 @@ class PathApi:
 
     # -- changing
 
-    def makedirs(self, path: Path, mode: int = 0o777, exist_ok: bool = False) -> None:
+    def makedirs(self, path: Path, mode: int = 0o755, exist_ok: bool = False) -> None:
         """Make a directory and all that are missing above it."""
         surface = self._surface
         at, made = ROOT, False
@@ -190,7 +190,7 @@ class PathApi:
         if not made and not exist_ok:
             raise Exists(filename=os.fsdecode(path))
 
-    def mkdir(self, path: Path, mode: int = 0o777) -> None:
+    def mkdir(self, path: Path, mode: int = 0o755) -> None:
         parent, name = self._above(path)
         self._surface.mkdir(parent, name, mode, os.getuid(), os.getgid())
 
@@ -256,7 +256,7 @@ class PathApi:
             if not flags & os.O_CREAT:
                 raise
         parent, name = self._above(path)
-        return surface.create(parent, name, 0o666, os.getuid(), os.getgid(), flags)[0]
+        return surface.create(parent, name, 0o644, os.getuid(), os.getgid(), flags)[0]
 
     def read_bytes(self, path: Path) -> bytes:
         with self.open(path, "rb", 0) as file:

@@ -200,7 +200,7 @@ class Tree:
         """Publish a draft; why not, if that cannot be for a fault of its own."""
         if draft.unpublished and not draft.unlinked and not draft.failure:
             try:
-                self._parts.publisher.publish(draft, wait=True)
+                self._parts.publisher.publish_now(draft, None)
             except DataError as error:
                 self._parts.publisher.set_aside(draft, str(error))
         return draft.failure
@@ -210,19 +210,24 @@ class Tree:
         return self._opened.committer.wait_polled(timeout)
 
     def _publish_due(self) -> None:
-        """Files that stay open and whose name is public, every publish_interval_s."""
+        """Files that stay open, now and then; and those that could not be published at release."""
         parts = self._parts
         now = parts.clock.monotonic()
         for draft in parts.table.all():
             if (
                 draft.unpublished
-                and not draft.private
                 and not draft.unlinked
                 and not draft.failure
-                and not (draft.truncated and not draft.size)
-                and now - draft.since >= parts.config.publish_interval_s
+                and (not self._files.is_open(draft.ino) or self._is_due(draft, now))
             ):
                 self._files.publish_quietly(draft)
+
+    def _is_due(self, draft: Draft, now: float) -> bool:
+        """Whether a file that is still open is published now: its name is public, and it was not
+        just cut to be written anew."""
+        interval = self._parts.config.publish_interval_s
+        empty = draft.truncated and not draft.size
+        return not draft.private and not empty and now - draft.since >= interval
 
     def subscribe(self, listener: Callable[[Sequence[Invalidation]], None]) -> None:
         self._parts.listeners.append(listener)

@@ -154,10 +154,16 @@ class RunMap:
             place += 1
         return found
 
+    def kind(self, block: int) -> int | None:
+        """The kind of the run that names this block; None where no run does."""
+        place = bisect_right(self._firsts, block) - 1
+        if place < 0 or block >= self._runs[place].first + self._runs[place].count:
+            return None
+        return self._runs[place].kind
+
     def covers(self, block: int) -> bool:
         """Whether some run names this block."""
-        place = bisect_right(self._firsts, block) - 1
-        return place >= 0 and block < self._runs[place].first + self._runs[place].count
+        return self.kind(block) is not None
 
     def _append(self, run: Change) -> None:
         joined = _joined(self._runs[-1], run, self.geometry) if self._runs else None

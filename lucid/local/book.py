@@ -90,7 +90,8 @@ class JournalBook:
             self._journal.sync()
 
     def read(self, live: Live) -> Record:
-        return self.journal.read(live.position)
+        with self._lock:  # Emptying moves the record and unlinks the file it was in.
+            return self.journal.read(live.position)
 
     def empty_if_worth(self) -> bool:
         """Let the journal empty its oldest files when little in them lives."""

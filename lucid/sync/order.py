@@ -286,6 +286,17 @@ class Order:
         with self.lock:
             return {placed.op.op_id: placed.position for placed in self._queue}  # type: ignore[union-attr]
 
+    def segments_of(self, ino: int) -> set[bytes]:
+        """Segments that pending versions of an inode name."""
+        with self.lock:
+            return {
+                segment
+                for placed in self._queue
+                if placed.segments
+                and ino in (getattr(placed.op, "ino", 0), getattr(placed.op, "op_id", 0))
+                for segment in placed.segments
+            }
+
     def touches(self, ino: int) -> bool:
         """Whether a pending op is about this inode (for user.lucid.state; looks at a bounded
         number)."""

@@ -17,7 +17,7 @@ from lucid.data.draft import Draft
 from lucid.data.drafting import Drafting
 from lucid.data.drafts import DraftTable
 from lucid.data.segments import StagedSegments
-from lucid.errors import DataError, LucidError, Stopped
+from lucid.errors import DataError, LucidError, Stopped, TimedOut
 from lucid.format.ops import Content, Create, Stage
 from lucid.meta.fold_effect import Effect
 from lucid.sync.order import Hold, Order
@@ -27,6 +27,7 @@ __all__ = ["Publisher"]
 log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
+PUBLISH_WAIT_S = 60.0
 CHANGES_MAX = 16_384
 """Changes of one op: about a MiB of an entry."""
 BUILD_ROUNDS = 4
@@ -44,7 +45,7 @@ class Publisher:
         staged: StagedSegments,
         *,
         next_op_id: Callable[[], int],
-        published: Callable[[Draft, Effect], None],
+        published: Callable[[Draft, int, Effect], None],
     ) -> None:
         self._order = order
         self._table = table
@@ -82,6 +83,23 @@ class Publisher:
         self._queue(draft)
         return False
 
+    def publish_now(self, draft: Draft, timeout: float | None) -> None:
+        """As `publish`, and returns only when the draft is placed, or dropped.
+
+        Raises TimedOut, or what keeps the draft from being placed.
+        """
+        if self._attempt(draft, fetch=True):
+            return
+        # Its writers are quicker than the store: the thread goes on trying.
+        self._queue(draft)
+        with self._work:
+            done = self._work.wait_for(
+                lambda: draft.gone or draft.failure or self._closed.is_set(),
+                PUBLISH_WAIT_S if timeout is None else timeout,
+            )
+        if not done:
+            raise TimedOut("A file is written faster than it can be published; try again.")
+
     def _attempt(self, draft: Draft, fetch: bool) -> bool:
         """Place the draft, unless blocks of its base are missing and `fetch` is false."""
         for round_ in range(BUILD_ROUNDS + 1):
@@ -91,7 +109,8 @@ class Publisher:
                 if not fetch:
                     return False
                 self._drafting.fetch_missing(draft, missing)
-                continue
+                if round_ < BUILD_ROUNDS:
+                    continue
             with draft.lock:
                 if draft.gone or draft.unlinked:
                     break
@@ -134,7 +153,7 @@ class Publisher:
                 min(draft.keep, draft.size), draft.size, draft.mtime_ns, draft.ctime_ns, changes,
             )  # fmt: skip
         effect = self._order.place(op, {change.segment for change in changes if change.segment})
-        self._published(draft, effect)
+        self._published(draft, op_id, effect)
         self._table.remove(draft)
         self._drafting.discard(draft)
 
@@ -181,8 +200,9 @@ class Publisher:
                     return
                 draft = self._waiting[0]
             if self._try(draft):
-                with self._lock:
+                with self._work:
                     self._waiting.remove(draft)
+                    self._work.notify_all()
             else:
                 self._closed.wait(PAUSE_S)
 
