@@ -491,12 +491,15 @@ class StagedSegments:
         self._cachemap.release(staged.slot)
 
     def staged_bytes(self) -> tuple[int, int]:
-        """Bytes and number of segments that the store does not have yet."""
+        """Bytes and number of segments that the store does not have yet.
+
+        One that nobody names is never sent: an open one whose blocks were all written over.
+        """
         with self._lock:
             waiting = [
                 staged.writer.stored if staged.writer else staged.row.stored_len
                 for staged in self._segments.values()
-                if staged.state is not SegmentState.UPLOADED
+                if staged.state is not SegmentState.UPLOADED and staged.users > 0
             ]
         return sum(waiting), sum(1 for size in waiting if size)
 
