@@ -179,8 +179,12 @@ class Fetcher:
         flight = self._units.get((token, at // UNIT))
         if flight is None or flight.data is not None:
             return flight
-        end = min((at // UNIT + 1) * UNIT, flight.start + flight.length)
-        return None if flight.arrived >= end - flight.start else flight
+        begin = at // UNIT * UNIT
+        end = min(begin + UNIT, flight.start + flight.length)
+        landed = flight.arrived >= end - flight.start
+        if landed and not self._map.is_present(flight.slot, begin, end - begin):
+            return None
+        return flight
 
     def _promote(self, flight: _Flight) -> None:
         """Somebody waits for what was only read ahead. REQUIRES: lock held."""
