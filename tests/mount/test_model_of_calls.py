@@ -162,3 +162,28 @@ def test_a_mapping_of_a_descriptor_for_appending(rig: Rig) -> None:
         os.close(descriptor)
     assert path.stat().st_size == 10_000
     assert path.read_bytes()[5000:5003] == b"one"
+
+
+def test_nothing_is_waited_for_that_nobody_wants(rig: Rig) -> None:
+    """S-28: what was sealed of a file that was cut and removed since is not left to be sent."""
+    path = rig.point / "f"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        os.write(descriptor, os.urandom(128 * 1024))
+        os.fsync(descriptor)
+        os.ftruncate(descriptor, 0)
+        path.unlink()
+    finally:
+        os.close(descriptor)
+    assert rig.lucid.run("umount", rig.point).stderr == ""
+
+
+def test_an_empty_file_that_is_cut_gets_a_new_time(rig: Rig) -> None:
+    """S-15, for `: > stamp`."""
+    path = rig.point / "stamp"
+    path.touch()
+    os.utime(path, ns=(1, 1))
+    path.open("w").close()
+    assert path.stat().st_mtime_ns > 1
+    rig.remount(empty=True)
+    assert path.stat().st_mtime_ns > 1
