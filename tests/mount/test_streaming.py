@@ -30,6 +30,9 @@ SIZES = [128 * MiB, *([1024 * MiB] if "LUCID_EXAMPLES" in os.environ else [])]
 AHEAD = 4 * MiB
 """What reading 1 MiB in the middle may fetch."""
 
+POLLS = 6
+"""Looks at the log, which are GETs too and bring nothing, between two questions for the status."""
+
 
 class Content:
     """Bytes that no two blocks share and nobody has to keep: 8 MiB of noise, whose every 64-bit
@@ -154,7 +157,7 @@ def test_a_large_file_is_read_where_it_is_read(
             f"{first.size:,} bytes; 1 MiB in the middle {took[1] * 1000:.1f} ms with "
             f"{inside.size:,} bytes"
         )
-    assert first.requests["get"] == 1, "one GET of one block"
+    assert 1 <= first.requests["get"] <= 1 + POLLS, "one GET of one block"
     assert first.size <= 2 * 128 * 1024
     assert MiB - 256 * 1024 <= inside.size <= AHEAD
     assert again.size == 0, "the second read is local"
