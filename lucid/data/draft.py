@@ -86,8 +86,6 @@ class Draft:
         """There is something to publish."""
         self.since = 0.0
         """Monotonic time of the first unpublished change."""
-        self.flushed_at: float | None = None
-        """When a FLUSH left something unpublished whose RELEASE has not come."""
         self.truncated = False
         """Cut to nothing since the last publish: the timer leaves it alone while it is empty."""
         self.gone = False
