@@ -82,12 +82,12 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.durability not in DURABILITIES:
-            raise ConfigError(f"durability is 'local' or 'store', not {self.durability!r}.")
+            raise ConfigError(f"The durability is 'local' or 'store', not '{self.durability}'.")
         for name in ("cache_bytes", "staging_bytes", "memory_bytes", "pool_bytes"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} cannot be negative.")
+                raise ConfigError(f"The {name} cannot be negative.")
         if self.memory_bytes < 48 * MiB:
-            raise ConfigError("memory_bytes must be at least 48 MiB.")
+            raise ConfigError("The memory_bytes must be at least 48 MiB.")
 
 
 def parse_size(text: str) -> int:
@@ -101,7 +101,7 @@ def parse_size(text: str) -> int:
         value = float(number) if "." in number else int(number)
         size = int(value * _SUFFIXES[suffix.removesuffix("B") if len(suffix) > 1 else suffix])
     except (ValueError, KeyError, OverflowError):
-        raise ConfigError(f"{text!r} is not a size; write it like 512M or 20G.") from None
+        raise ConfigError(f"'{text}' is not a size; write it like 512M or 20G.") from None
     if size < 0:
-        raise ConfigError(f"{text!r} is not a size; write it like 512M or 20G.")
+        raise ConfigError(f"'{text}' is not a size; write it like 512M or 20G.")
     return size

@@ -62,8 +62,14 @@ def _given(file: Path | None, variable: str) -> str | None:
             with file.open("rb") as lines:
                 first = lines.readline(FILE_MAX).rstrip(b"\r\n")
             return _usable(first.decode(), str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"The passphrase file {file} cannot be read: {error}") from None
+        except OSError as error:
+            raise UsageError(
+                f"The passphrase file {file} cannot be read: {error.strerror}."
+            ) from None
+        except UnicodeDecodeError:
+            raise UsageError(
+                f"The first line of the passphrase file {file} is not UTF-8 text."
+            ) from None
     if (value := os.environ.get(variable)) is not None:
         return _usable(value, variable)
     return None

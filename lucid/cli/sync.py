@@ -50,7 +50,7 @@ def _file_number(path: Path) -> int | None:
     except PermissionError:
         return None  # not readable for us: then all changes of the drive
     except OSError as error:
-        raise NotFound(f"{path}: {error.strerror}", str(path)) from None
+        raise NotFound(f"{path} cannot be opened: {error.strerror}.", str(path)) from None
     try:
         os.fsync(fd)
     finally:

@@ -23,7 +23,7 @@ def suite_of_name(name: str) -> int:
     for suite, known in SUITES.items():
         if name.lower() == known:
             return suite
-    raise ConfigError(f"There is no cipher {name!r}. Choose one of: {', '.join(SUITES.values())}.")
+    raise ConfigError(f"There is no cipher {name}. Choose one of: {', '.join(SUITES.values())}.")
 
 
 def measure_gb_s(suite: int) -> float:

@@ -232,7 +232,7 @@ class _Checker:
             sealed = data[offset : offset + block.plain_len + tag]
             offset += len(sealed)
             if digest16(sealed) != block.digest:
-                raise DataError(f"block {ordinal} is not the one that was sealed")
+                raise DataError(f"Block {ordinal} is not the one that was sealed.")
             open_(context, row.id, key, ordinal, block.flags, sealed)
             self._found.blocks_read += 1
 

@@ -15,9 +15,11 @@ from lucid.data.memory import MemoryBudget
 from lucid.data.reading import BlockReader, MapBuilder
 from lucid.data.segments import StagedSegments
 from lucid.data.upload import Uploader
+from lucid.engine.hits import HitTable
 from lucid.errors import NameTooLong, NotDirectory, NotFound, ReadOnly, UsageError
 from lucid.filespace.maps import FileMaps
 from lucid.filespace.surface import Attributes, Invalidation
+from lucid.format.check import shown
 from lucid.format.ops import Op
 from lucid.format.runs import Geometry
 from lucid.local.book import JournalBook
@@ -59,6 +61,7 @@ class Parts:
     order: Order
     publisher: Publisher
     file_maps: FileMaps
+    hits: HitTable
     next_op_id: Callable[[], int]
     commit_now: Callable[[], None] = lambda: None
     is_online: Callable[[], bool] = lambda: False
@@ -111,4 +114,4 @@ def check_name(name: bytes) -> None:
     if len(name) > NAME_MAX:
         raise NameTooLong
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-        raise UsageError(f"{name!r} cannot be a name.")
+        raise UsageError(f"{shown(name)} cannot be a name.")

@@ -74,7 +74,7 @@ class FilespaceFile(io.RawIOBase):
         elif whence == os.SEEK_END:
             target = self._surface.attributes(self._handle.ino).size + offset
         else:
-            raise UsageError("whence is 0, 1 or 2.")
+            raise UsageError("The whence of a seek is 0, 1 or 2.")
         if target < 0:
             raise UsageError("A position cannot be negative.")
         self._offset = target
@@ -285,7 +285,9 @@ def _flags(mode: str) -> int:
     }
     kind = [letter for letter in mode if letter in kinds]
     if len(kind) != 1 or set(mode) - set("rwaxbt+") or len(set(mode)) != len(mode):
-        raise UsageError(f"{mode!r} is no mode of open.")
+        raise UsageError(
+            f"'{mode}' is no mode of open. Write r, w, a or x, with b and + as needed."
+        )
     if "+" in mode:
         return kinds[kind[0]] | os.O_RDWR
     return kinds[kind[0]] | (os.O_RDONLY if kind[0] == "r" else os.O_WRONLY)

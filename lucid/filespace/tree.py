@@ -126,8 +126,17 @@ class Tree:
     def read(self, handle: FileHandle, offset: int, length: int) -> bytes | memoryview:
         return self._files.read(_own(handle), offset, length)
 
-    def write(self, handle: FileHandle, offset: int, data: bytes | memoryview) -> int:
-        return self._files.write(_own(handle), offset, data)
+    @property
+    def hits(self) -> HitTable:
+        return self._parts.hits
+
+    def serve(self, handle: FileHandle, number: int) -> None:
+        self._files.serve(_own(handle), number)
+
+    def write(
+        self, handle: FileHandle, offset: int, data: bytes | memoryview, in_place: bool = False
+    ) -> int:
+        return self._files.write(_own(handle), offset, data, in_place)
 
     def flush(self, handle: FileHandle) -> None:
         self._files.flush(_own(handle))
@@ -188,11 +197,14 @@ class Tree:
             self._opened.committer.poke()
             if not parts.order.wait_settled(last, timeout):
                 raise TimedOut(
-                    "Not everything is in the store yet; it is kept here and sent later. "
-                    + self.progress().problem
+                    "Not everything is in the store yet; it is kept here and sent later."
+                    + f" {self.progress().problem}".rstrip()
                 )
             if aside:
-                raise DataError(f"All but {len(aside)} files are in the store. {aside[0]}")
+                raise DataError(
+                    f"All but {len(aside)} of the changed files are in the store: "
+                    f"{aside[0].rstrip('.')}."
+                )
         head = parts.replica.head()
         return f"{head.sequence}-{head.hash.hex()[:16]}"
 

@@ -25,6 +25,7 @@ __all__ = [
     "check_version",
     "check_xattr_name",
     "check_xattr_value",
+    "shown",
 ]
 
 
@@ -66,10 +67,15 @@ def check_version(value: Any, what: str) -> None:
         )
 
 
+def shown(name: bytes) -> str:
+    """A name as a sentence shows it, whatever bytes it has; a long one is cut."""
+    return name[:300].decode("utf-8", "backslashreplace")
+
+
 def check_name(name: bytes) -> None:
     """Raises FormatError unless `name` can be a file name: 1 to 255 bytes, no slash, no NUL."""
     if not 0 < len(name) <= NAME_MAX or b"/" in name or b"\0" in name or name in (b".", b".."):
-        raise FormatError(f"No file can have the name {name[:300]!r}.")
+        raise FormatError(f"No file can have the name {shown(name)}.")
 
 
 def check_target(target: bytes) -> None:
@@ -81,7 +87,7 @@ def check_target(target: bytes) -> None:
 def check_xattr_name(name: bytes) -> None:
     """Raises FormatError unless `name` can be the name of an extended attribute."""
     if not 0 < len(name) <= NAME_MAX or b"\0" in name:
-        raise FormatError(f"No extended attribute can have the name {name[:300]!r}.")
+        raise FormatError(f"No extended attribute can have the name {shown(name)}.")
 
 
 def check_xattr_value(value: bytes) -> None:
@@ -101,4 +107,4 @@ def check_label(label: bytes) -> None:
         raise FormatError(f"A label has 1 to {LABEL_MAX} bytes.")
     # Not str.isprintable(): its answer changes with the Unicode tables of the Python in use.
     if any(sign == "/" or sign < " " or "\x7f" <= sign <= "\x9f" for sign in text):
-        raise FormatError(f"No member or device can have the label {text!r}.")
+        raise FormatError(f"No member or device can have the label {shown(label)}.")

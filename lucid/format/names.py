@@ -114,7 +114,7 @@ def parse_segment_key(key: str) -> bytes | None:
 def checkpoint_key(sequence: int, part: str) -> str:
     """One object of the checkpoint at `sequence`."""
     if not _PART.match(part):
-        raise FormatError(f"No part of a checkpoint can have the name {part!r}.")
+        raise FormatError(f"No part of a checkpoint can have the name {part}.")
     return f"{CHECKPOINT_PREFIX}{_number(sequence)}/{part}"
 
 
@@ -132,7 +132,7 @@ def parse_floor_key(key: str) -> int | None:
 def probe_key(run: bytes, part: str) -> str:
     """A short-lived object of one run of the store probe; `run` is 16 random bytes."""
     if not _PART.match(part):
-        raise FormatError(f"No object of the probe can have the name {part!r}.")
+        raise FormatError(f"No object of the probe can have the name {part}.")
     return f"{PROBE_PREFIX}{_hex(run, ID_SIZE)}/{part}"
 
 

@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from lucid.errors import FormatError, UnsupportedFormat
 from lucid.format.canonical import pack, unpack
-from lucid.format.check import check_bytes, check_fields, check_id, check_int, check_version
+from lucid.format.check import (
+    check_bytes,
+    check_fields,
+    check_id,
+    check_int,
+    check_version,
+    shown,
+)
 from lucid.format.hashes import HASH_SIZE
 from lucid.format.limits import (
     BLOCK_SIZE_MAX,
@@ -89,7 +96,8 @@ def decode_superblock(data: bytes) -> SignedSuperblock:
     if not data.startswith(MAGIC):
         if data[:7] == MAGIC[:7]:
             raise UnsupportedFormat(
-                f"The superblock is of kind {data[:8]!r}; this version of lucid knows {MAGIC!r}."
+                f"The superblock is of kind {shown(data[:8])}; this version of lucid knows "
+                f"{MAGIC.decode()}."
                 " Install a newer one."
             )
         raise FormatError("The superblock does not begin as one.")

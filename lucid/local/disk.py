@@ -25,6 +25,9 @@ __all__ = ["Buffer", "Disk", "RealDisk", "Space", "local_error", "local_errors"]
 Buffer = bytes | bytearray | memoryview
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_PLACE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+)
 _NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -187,7 +190,9 @@ def local_error(error: OSError, doing: str) -> LocalError:
         return DiskFull(f"Lucid could not {doing}: {reason}. Free some space on that disk.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return LocalError(f"Lucid could not {doing}: {reason}. Check the directory's owner.")
-    return LocalError(f"Lucid could not {doing}: {reason}. Check the disk; reads go on.")
+    if error.errno in NO_PLACE:
+        return LocalError(f"Lucid could not {doing}: {reason}. Check the path.")
+    return LocalError(f"Lucid could not {doing}: {reason}. Check the disk.")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
-from lucid.errors import CorruptObject, LocalError, Stopped
+from lucid.errors import CorruptObject, Stopped
 from lucid.format.journal import (
     FILE_HEADER_SIZE,
     FRAME_HEAD_SIZE,
@@ -96,7 +96,7 @@ class JournalFiles:
     def _acquire(self, number: int) -> _OpenFile | None:
         with self._lock:
             if self._closed:
-                raise Stopped("The journal is closed.")
+                raise Stopped("The filespace is closed.")
             found = self._open.get(number)
             if found is not None:
                 found.users += 1
@@ -136,4 +136,4 @@ class JournalFiles:
         try:
             self._disk.close(fd)
         except OSError as error:
-            raise LocalError(f"A journal file could not be closed: {error}.") from error
+            raise local_error(error, "close a journal file") from error

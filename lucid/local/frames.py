@@ -80,6 +80,6 @@ class JournalKeys:
         if header.suite != self.suite:
             raise UnsupportedFormat(
                 f"A journal file is sealed with suite {header.suite}; this filespace uses"
-                f" {self.suite}."
+                f" {self.suite}. Give --state-dir a new directory."
             )
         return FileKey(header, self._context, self._object_key(header.object_id))

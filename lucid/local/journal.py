@@ -281,7 +281,7 @@ class Journal:
             # A new one for each caller: an exception that is raised twice mixes their tracebacks.
             raise type(self._failure)(str(self._failure))
         if self._is_closed:
-            raise Stopped("The journal is closed.")
+            raise Stopped("The filespace is closed.")
 
     def _check_writable(self) -> None:
         while self._is_compacting and self._failure is None:

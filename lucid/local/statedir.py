@@ -19,7 +19,7 @@ import platformdirs
 
 from lucid.errors import LocalError, StateDamaged, StateForeign, StateInUse
 from lucid.format.hashes import hash_bytes
-from lucid.local.disk import Disk, Space, local_errors
+from lucid.local.disk import Disk, Space, local_error, local_errors
 from lucid.types import Clock, SystemClock
 
 __all__ = ["StateDir", "default_place"]
@@ -78,9 +78,11 @@ class StateDir:
         try:
             disk.stat(state.device)
         except FileNotFoundError as error:
-            raise LocalError(f"There is no state directory of lucid at {path}.") from error
+            raise LocalError(
+                f"There is no state directory of lucid at {path}. Check the path, or mount first."
+            ) from error
         except OSError as error:
-            raise LocalError(f"The state directory {path} cannot be read: {error}.") from error
+            raise local_error(error, f"read the state directory {path}") from error
         return cls.create(disk, path)
 
     # -- the lock
@@ -158,7 +160,7 @@ class StateDir:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise LocalError(f"The device file {self.device} cannot be read: {error}.") from error
+            raise local_error(error, f"read the device file {self.device}") from error
         with local_errors(f"read {self.device}"):
             try:
                 data = self._disk.pread(fd, DEVICE_BYTES_MAX + 1, 0)

@@ -64,10 +64,12 @@ class Sql:
 
     def _told(self, error: Exception) -> LucidError:
         if self._closed:
-            return Stopped("The replica is closed.")
+            return Stopped("The filespace is closed.")
         if isinstance(error, sqlcipher3.OperationalError):
             if "full" in str(error):
-                return DiskFull("There is no room for the replica on the local disk.")
+                return DiskFull(
+                    "There is no room for the replica on the local disk. Free some space."
+                )
             return StateDamaged(f"The replica cannot be used: {error}. Check the local disk.")
         self.damage = f"The replica is damaged: {error}. Unmount and mount again to rebuild it."
         return StateDamaged(self.damage)

@@ -297,7 +297,7 @@ class Writes:
         try:
             if not self._closed:
                 self._closed = True
-                self._turn.end(Stopped("The replica is closed."))
+                self._turn.end(Stopped("The filespace is closed."))
                 self._close()
         finally:
             self._turn.release()

@@ -281,7 +281,7 @@ def open_database(path: Path, key: bytes) -> tuple[Any, str]:
         return _make(path, key), reason
     except sqlcipher3.DatabaseError as error:
         if "full" in str(error):
-            raise DiskFull(f"There is no room for the replica {path}.") from error
+            raise DiskFull(f"There is no room for the replica {path}. Free some space.") from error
         raise StateDamaged(
             f"The replica {path} cannot be made: {error}. Check the disk and its permissions."
         ) from error

@@ -29,7 +29,8 @@ def decode(line: bytes) -> Message:
     except ValueError:
         message = None
     if not isinstance(message, dict):
-        raise InternalError(f"The daemon said something that is no message: {line[:80]!r}")
+        shown = line[:80].decode("utf-8", "backslashreplace").rstrip()
+        raise InternalError(f"The daemon said something that is no message: {shown}.")
     return message
 
 

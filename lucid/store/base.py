@@ -110,7 +110,7 @@ def check_key(key: str) -> str:
     """
     if len(key) <= KEY_LENGTH_MAX and all(_PART.fullmatch(part) for part in key.split("/")):
         return key
-    raise UsageError(f"{key!r} cannot be the name of an object")
+    raise UsageError(f"{key} cannot be the name of an object.")
 
 
 def check_prefix(prefix: str) -> str:
@@ -123,7 +123,7 @@ def check_prefix(prefix: str) -> str:
 def check_range(start: int, length: int | None) -> None:
     """Raise UsageError for a range that cannot be."""
     if start < 0 or (length is not None and length < 0):
-        raise UsageError(f"a range cannot begin at {start} and be {length} bytes long")
+        raise UsageError(f"A range cannot begin at {start} and be {length} bytes long.")
 
 
 @contextmanager

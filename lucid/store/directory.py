@@ -135,7 +135,7 @@ class DirectoryStore(ObjectStore):
             with self._lock:
                 self._known.clear()
             raise StoreUnavailable(
-                f"{key} lost its place in {self._root} while it was written"
+                f"{key} lost its place in {self._root} while it was written. Try again."
             ) from error
 
     def _write_new(self, root: int, path: str, views: Sequence[memoryview]) -> None:
@@ -153,7 +153,7 @@ class DirectoryStore(ObjectStore):
             # Whoever linked it may not have made the name durable yet. The caller compares the
             # bytes and may call this a success, so it must not be less durable than one.
             _sync_directory(root, parent)
-            raise ObjectExists(f"{key} is in the store already") from None
+            raise ObjectExists(f"{key} is in the store already.") from None
         _sync_directory(root, parent)
 
     def _make_directory(self, root: int, path: str) -> None:
@@ -271,7 +271,7 @@ class DirectoryStore(ObjectStore):
     def _take(self) -> int:
         with self._lock:
             if self._closed:
-                raise Stopped("the store is closed")
+                raise Stopped("The connection to the store is closed.")
             if self._fd < 0:
                 self._fd = os.open(self._root, _DIRECTORY)
             if os.fstat(self._fd).st_nlink == 0:
@@ -295,10 +295,10 @@ class DirectoryStore(ObjectStore):
         """What an error of the file system means to a caller of the store."""
         text = os.strerror(error.errno) if error.errno else str(error)
         if error.errno in _DENIED:
-            return StoreDenied(f"{self._root} refuses: {text}; check its owner and mode")
+            return StoreDenied(f"{self._root} refuses: {text}. Check its owner and mode.")
         if error.errno in (errno.ENOENT, errno.ENOTDIR) and self._is_gone():
-            return BucketMissing(f"there is no directory {self._root}: make it, or mount its disk")
-        return StoreUnavailable(f"{self._root} failed at {key}: {text}")
+            return BucketMissing(f"There is no directory {self._root}. Make it, or mount its disk.")
+        return StoreUnavailable(f"{self._root} failed at {key}: {text}. Check its disk.")
 
     def _is_gone(self) -> bool:
         try:
@@ -340,10 +340,10 @@ class _Open:
         try:
             self._fd = os.open(self._key, _READ, dir_fd=self._root)
         except (FileNotFoundError, NotADirectoryError):
-            raise ObjectMissing(f"{self._key} is not in the store") from None
+            raise ObjectMissing(f"{self._key} is not in the store.") from None
         if stat.S_ISDIR(os.fstat(self._fd).st_mode):
             os.close(self._fd)
-            raise ObjectMissing(f"{self._key} is not in the store")
+            raise ObjectMissing(f"{self._key} is not in the store.")
         return self._fd
 
     def __exit__(self, *_: object) -> None:

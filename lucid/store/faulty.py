@@ -85,16 +85,16 @@ class FaultPlan:
         """What happens to this call. Raises what needs no store at all."""
         with self._lock:
             if self._is_dead:
-                raise StoreUnavailable(f"the store is cut off (while {method} {key})")
+                raise StoreUnavailable(f"The store is cut off (while {method} {key}).")
             fault = self._scripted(method, key)
             if fault is None:
                 fault = self._drawn()
             if fault is not None:
                 self.happened.append((method, key, fault))
         if fault is Fault.REFUSE:
-            raise SlowDown(f"the store asks for fewer requests (while {method} {key})")
+            raise SlowDown(f"The store asks for fewer requests (while {method} {key}).")
         if fault is Fault.BUSY:
-            raise StoreConflict(f"the store is busy with {key}")
+            raise StoreConflict(f"The store is busy with {key}.")
         if fault in (Fault.HANG, Fault.PAUSE):
             self._hang(fault, method, key)
         return fault
@@ -121,9 +121,9 @@ class FaultPlan:
         self.hanging.release()
         self._released.wait(self.hang_s)
         if self._stopped.is_set():
-            raise Stopped("the store is closed")
+            raise Stopped("The connection to the store is closed.")
         if fault is Fault.HANG:
-            raise StoreUnavailable(f"the store did not answer (while {method} {key})")
+            raise StoreUnavailable(f"The store did not answer (while {method} {key}).")
 
 
 class FaultyStore(StoreLayer):
@@ -206,7 +206,7 @@ class FaultyStore(StoreLayer):
 
 def _lose(fault: Fault | None, key: str) -> None:
     if fault in (Fault.LOSE_ANSWER, Fault.RESET):
-        raise StoreUnavailable(f"the answer about {key} was lost")
+        raise StoreUnavailable(f"The answer about {key} was lost.")
 
 
 def _spoil(fault: Fault | None, key: str, data: bytearray) -> bytearray:

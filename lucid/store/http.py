@@ -158,19 +158,19 @@ class HttpPool:
         except ssl.SSLCertVerificationError as error:
             raise StoreUnavailable(
                 f"{self.origin.authority} shows a certificate that is not trusted here "
-                f"({error.verify_message}); set AWS_CA_BUNDLE if it is your own"
+                f"({error.verify_message}). Set AWS_CA_BUNDLE if it is your own."
             ) from None
         except OSError as error:
             raise StoreUnavailable(
-                f"cannot reach the object store at {self.origin.authority}: "
-                f"{why(error, self.timeouts)}; check the network and the endpoint"
+                f"The object store at {self.origin.authority} cannot be reached: "
+                f"{why(error, self.timeouts)}. Check the network and the endpoint."
             ) from None
         with self._lock:
             self._live.add(connection)
             closed = self._closed
         if closed:
             self._put_back(connection, False)
-            raise Stopped("the store is closed")
+            raise Stopped("The connection to the store is closed.")
         return connection
 
     def _put_back(self, connection: Connection, keep: bool) -> None:
@@ -184,9 +184,12 @@ class HttpPool:
 
     def _unavailable(self, reason: str) -> Stopped | StoreError:
         if self._closed:
-            return Stopped("the store is closed")
-        return StoreUnavailable(f"the object store at {self.origin.authority} failed: {reason}")
+            return Stopped("The connection to the store is closed.")
+        return StoreUnavailable(
+            f"The object store at {self.origin.authority} failed: {reason}. "
+            "Check the network, or try later."
+        )
 
     def _raise_if_closed(self) -> None:
         if self._closed:
-            raise Stopped("the store is closed")
+            raise Stopped("The connection to the store is closed.")

@@ -47,12 +47,13 @@ class Places:
             try:
                 if not condition.wait_for(lambda: self._is_free(is_demand), self._wait_s):
                     raise StoreUnavailable(
-                        f"all {self.total} requests to the store were busy for {self._wait_s:g} s"
+                        f"All {self.total} requests to the store were busy for {self._wait_s:g} s. "
+                        "Try again when it is quicker."
                     )
             finally:
                 self._demand_waiting -= is_demand
             if self._closed:
-                raise Stopped("the store is closed")
+                raise Stopped("The connection to the store is closed.")
             self._used += 1
 
     def give(self) -> None:

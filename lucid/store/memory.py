@@ -97,7 +97,7 @@ class MemoryStore(ObjectStore):
     def _put(self, key: str, data: bytes) -> None:
         with self.bucket.lock:
             if key in self.bucket.objects:
-                raise ObjectExists(f"{key} is in the store already")
+                raise ObjectExists(f"{key} is in the store already.")
             self.bucket.objects[key] = (data, self._now())
             bisect.insort(self.bucket.keys, key)
 
@@ -166,7 +166,7 @@ class MemoryStore(ObjectStore):
             self._now()
             found = self.bucket.objects.get(key)
         if found is None:
-            raise ObjectMissing(f"{key} is not in the store")
+            raise ObjectMissing(f"{key} is not in the store.")
         return found
 
     def _now(self) -> int:
@@ -175,5 +175,5 @@ class MemoryStore(ObjectStore):
 
     def _enter(self, key: str) -> None:
         if self._closed:
-            raise Stopped("the store is closed")
+            raise Stopped("The connection to the store is closed.")
         check_key(key)

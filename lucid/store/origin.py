@@ -38,7 +38,7 @@ def origin_of(host: str, port: int | None, secure: bool) -> Origin:
         return Origin(host, port, secure)
     parts = urlsplit(found if "://" in found else f"http://{found}")
     if parts.scheme != "http" or not parts.hostname:
-        raise ConfigError(f"the proxy for {scheme} must be an http:// URL")
+        raise ConfigError(f"The proxy for {scheme} must be an http:// URL. Change {scheme}_proxy.")
     authorization = ""
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -79,7 +79,7 @@ def _check_race(store: ObjectStore, key: str, bodies: Sequence[bytes]) -> bytes:
         raise StoreUnfit(
             f"{store.url} let {len(winners)} of {len(bodies)} writers create the same object at "
             "once, where exactly one must win: members would lose each other's changes. Use a "
-            "store whose conditional writes are atomic, and one endpoint of it"
+            "store whose conditional writes are atomic, and one endpoint of it."
         )
     return winners[0]
 
@@ -89,7 +89,7 @@ def _check_late(store: ObjectStore, key: str, winner: bytes, late: bytes) -> Non
     if not isinstance(_outcome(store, key, late), ObjectExists) or store.get(key) != winner:
         raise StoreUnfit(
             f"{store.url} overwrites objects although it was told not to: members would lose "
-            "each other's changes. Use a store that supports conditional writes"
+            "each other's changes. Use a store that supports conditional writes."
         )
 
 
@@ -112,7 +112,7 @@ def _run(jobs: Sequence[Callable[[], None]]) -> None:
     for thread in threads:
         thread.join(JOIN_SECONDS)
         if thread.is_alive():
-            raise TimedOut("the store did not answer the probe in time; try again")
+            raise TimedOut("The store did not answer the probe in time. Try again.")
 
 
 def _check_ranges(store: ObjectStore, key: str, whole: bytes) -> None:
@@ -121,7 +121,7 @@ def _check_ranges(store: ObjectStore, key: str, whole: bytes) -> None:
     if bytes(buffer[:count]) != whole[8:24] or store.get(key, BODY_SIZE - 8, 16) != whole[-8:]:
         raise StoreUnfit(
             f"{store.url} answers reads of a part of an object with other bytes: files could "
-            "only be read whole. Use a store that supports ranged reads"
+            "only be read whole. Use a store that supports ranged reads."
         )
 
 
@@ -129,7 +129,7 @@ def _check_list(store: ObjectStore, key: str) -> None:
     if [(info.key, info.size) for info in store.list(key)] != [(key, BODY_SIZE)]:
         raise StoreUnfit(
             f"{store.url} does not list what was just put into it: members would not see each "
-            "other's changes. Use a store with consistent lists, and one endpoint of it"
+            "other's changes. Use a store with consistent lists, and one endpoint of it."
         )
 
 
@@ -139,4 +139,4 @@ def _check_delete(store: ObjectStore, key: str) -> None:
         store.get(key)
     except ObjectMissing:
         return
-    raise StoreUnfit(f"{store.url} still shows an object that was deleted; use another store")
+    raise StoreUnfit(f"{store.url} still shows an object that was deleted. Use another store.")

@@ -147,4 +147,4 @@ class RetryStore(StoreLayer):
                 if attempt >= policy.attempts or spent_s + pause_s > policy.deadline_s:
                     raise
                 if policy.stops_in(pause_s):
-                    raise Stopped("the store is closed") from error
+                    raise Stopped("The connection to the store is closed.") from error

@@ -81,8 +81,8 @@ SIGNED_MAX = 2048
 ONLY_IF_ABSENT = "If-None-Match"
 MARKER = "lucid-marker"
 NO_CREDENTIALS = (
-    "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-    "or a profile with AWS_PROFILE"
+    "There are no credentials for the object store. Set AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or a profile with AWS_PROFILE."
 )
 
 T = TypeVar("T")
@@ -163,12 +163,17 @@ class S3Store(ObjectStore):
         if response.status == 206:
             first, total = _content_range(response.headers.get("content-range", ""))
             if first != start:
-                raise StoreUnavailable(f"{self.url} sent another range of {key} than was asked")
+                raise StoreUnavailable(
+                    f"{self.url} sent another range of {key} than was asked. Try again."
+                )
             rest = None if total is None else total - start
         elif response.status == 200 and start == 0:
             rest = response.length
         elif response.status == 200:
-            raise StoreUnfit(f"{self.url} answers a ranged read with the whole object")
+            raise StoreUnfit(
+                f"{self.url} answers a ranged read with the whole object. "
+                "Take a store that supports ranged reads."
+            )
         else:
             self._raise_for(response, key)
         return want if rest is None else rest if want is None else min(rest, want)
@@ -176,7 +181,9 @@ class S3Store(ObjectStore):
     def _check_whole(self, key: str, got: int, expected: int | None) -> None:
         self._counters.add("get", requests=0, received=got)
         if expected is not None and got != expected:
-            raise StoreUnavailable(f"{self.url} sent {got} of {expected} bytes of {key}")
+            raise StoreUnavailable(
+                f"{self.url} sent {got} of {expected} bytes of {key}. Try again."
+            )
 
     def put_if_absent(self, key: str, body: Body) -> None:
         check_key(key)
@@ -218,7 +225,7 @@ class S3Store(ObjectStore):
                 if not is_stale_signature(response.status, code):
                     raise self._fault(response, code, key)
             self._signer.forget(verb, key)
-        raise InternalError("the second attempt always returns or raises")
+        raise InternalError("The second attempt always returns or raises.")
 
     def _raise_for(self, response: Response, key: str) -> NoReturn:
         raise self._fault(response, code_of(response.text()), key)
@@ -290,7 +297,10 @@ class S3Store(ObjectStore):
         self._boto("date", "its clock", "head_bucket", Bucket=self._location.bucket)
         found = self.last_date_ns
         if found is None:
-            raise StoreUnfit(f"{self.url} does not tell its time (no Date in its answers)")
+            raise StoreUnfit(
+                f"{self.url} does not tell its time (no Date in its answers). "
+                "Check the endpoint and its proxies."
+            )
         return found
 
     @property
@@ -321,13 +331,13 @@ class S3Store(ObjectStore):
             return ()  # No rules, or a store that has none.
         except StoreDenied:
             return (
-                f"these credentials may not read the lifecycle rules of {self.url}: make sure that "
-                "none deletes or archives its objects",
+                f"These credentials may not read the lifecycle rules of {self.url}. Make sure that "
+                "none deletes or archives its objects.",
             )
         prefix = self._location.name_of("")
         return [
-            f"the lifecycle rule {rule.get('ID', '')!r} of the bucket {harm} objects of "
-            f"{self.url}: files will be lost; remove the rule"
+            f"The lifecycle rule '{rule.get('ID', '')}' of the bucket {harm} objects of "
+            f"{self.url}: files will be lost. Remove the rule."
             for rule in answer.get("Rules", ())
             if (harm := harm_of(rule, prefix))
         ]
@@ -340,7 +350,7 @@ class S3Store(ObjectStore):
     def _boto(self, method: str, key: str, operation: str, **asked: Any) -> dict[str, Any]:
         """One request by boto3, its errors put into our tree."""
         if self._closed:
-            raise Stopped("the store is closed")
+            raise Stopped("The connection to the store is closed.")
         self._counters.add(method)
         try:
             answer: dict[str, Any] = getattr(self._client, operation)(**asked)
@@ -388,7 +398,9 @@ class _Signer:
         parts = urlsplit(_presign(client, location.bucket, name))
         scope = parse_qs(parts.query).get("X-Amz-Credential", [""])[0].split("/")
         if len(scope) != 5 or not parts.path.endswith(MARKER) or not parts.hostname:
-            raise ConfigError(f"{location.url} is a kind of bucket that lucid cannot use")
+            raise ConfigError(
+                f"{location.url} is a kind of bucket that lucid cannot use. Take a plain bucket."
+            )
         self._region, self._service = scope[2], scope[3]
         self._base = f"{parts.scheme}://{parts.netloc}{parts.path[: -len(MARKER)]}"
         self._bucket = self._base.removesuffix(location.name_of(""))
@@ -404,8 +416,8 @@ class _Signer:
             credentials = self._credentials.get_frozen_credentials()
         except (boto_errors.BotoCoreError, boto_errors.ClientError) as error:
             raise StoreDenied(
-                f"the credentials for the object store cannot be had: {type(error).__name__}; "
-                "log in again, or check the profile"
+                f"The credentials for the object store cannot be had ({type(error).__name__}). "
+                "Log in again, or check the profile."
             ) from None
         if verb == "LIST":
             return self._sign("GET", f"{self._bucket}?{key}", credentials, {})
@@ -461,7 +473,7 @@ def _make_client(location: S3Location, timeouts: Timeouts) -> tuple[Any, Any]:
         session = boto3.session.Session(botocore_session=core, region_name=location.region)
         client = session.client("s3", endpoint_url=location.endpoint, config=config)
     except (boto_errors.BotoCoreError, ValueError) as error:
-        raise ConfigError(f"{location.url} cannot be opened: {error}") from None
+        raise ConfigError(f"{location.url} cannot be opened: {_trimmed(error)}.") from None
     return core, client
 
 
@@ -494,17 +506,20 @@ def _boto_error(error: Exception, where: str) -> LucidError:
     if isinstance(error, denied):
         return StoreDenied(NO_CREDENTIALS)
     if isinstance(error, (boto_errors.ParamValidationError, boto_errors.NoRegionError)):
-        return ConfigError(f"the object store cannot be asked: {error}")
+        return ConfigError(f"The object store cannot be asked: {_trimmed(error)}.")
     if isinstance(error, boto_errors.SSLError):
         return StoreUnavailable(
-            f"the object store at {where} shows a certificate that is not trusted here; set "
-            "AWS_CA_BUNDLE if it is your own"
+            f"The object store at {where} shows a certificate that is not trusted here. Set "
+            "AWS_CA_BUNDLE if it is your own."
         )
     if isinstance(error, (boto_errors.EndpointConnectionError, boto_errors.ConnectTimeoutError)):
         return StoreUnavailable(
-            f"cannot reach the object store at {where}: check the network and the endpoint"
+            f"The object store at {where} cannot be reached. Check the network and the endpoint."
         )
-    return StoreUnavailable(f"the object store at {where} failed: {type(error).__name__}")
+    return StoreUnavailable(
+        f"The object store at {where} failed ({type(error).__name__}). "
+        "Check the network, or try later."
+    )
 
 
 def _tls_context(core: Any) -> ssl.SSLContext:
@@ -514,8 +529,16 @@ def _tls_context(core: Any) -> ssl.SSLContext:
         return ssl.create_default_context(capath=bundle)
     try:
         return ssl.create_default_context(cafile=bundle)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"the certificates in {bundle} cannot be read: {error}") from None
+    except OSError as error:  # ssl.SSLError is one too
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(
+            f"The certificates in {bundle} cannot be read: {reason}. Check AWS_CA_BUNDLE."
+        ) from None
+
+
+def _trimmed(error: Exception) -> str:
+    """What boto3 says, for the middle of a sentence of ours."""
+    return str(error).strip().rstrip(".")
 
 
 def _range(start: int, length: int | None) -> str:

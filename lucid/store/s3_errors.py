@@ -22,14 +22,14 @@ _CODE = re.compile(r"<Code>\s*([A-Za-z0-9._-]{1,80})\s*</Code>")
 _SLOW = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
 _TRANSIENT = frozenset({"RequestTimeout", "InternalError", "ServiceUnavailable", "BadDigest"})
 _STALE = frozenset({"ExpiredToken", "RequestExpired", "TokenRefreshRequired"})
-_KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
+_KEYS = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile."
 _DENIED = {
-    "InvalidAccessKeyId": f"does not know the access key; {_KEYS}",
-    "SignatureDoesNotMatch": f"refuses the secret key; {_KEYS}",
-    "RequestTimeTooSkewed": "says that the clock of this machine is wrong; set it and try again",
-    "ExpiredToken": "says that the session credentials have expired; log in again",
-    "AccessDenied": "does not allow this with these credentials; they need to list, read, write "
-    "and delete there",
+    "InvalidAccessKeyId": f"does not know the access key. {_KEYS}",
+    "SignatureDoesNotMatch": f"refuses the secret key. {_KEYS}",
+    "RequestTimeTooSkewed": "says that the clock of this machine is wrong. Set it and try again.",
+    "ExpiredToken": "says that the session credentials have expired. Log in again.",
+    "AccessDenied": "does not allow this with these credentials. They must be able to list, "
+    "read, write and delete there.",
 }
 
 
@@ -49,28 +49,32 @@ def classify(status: int, code: str, *, url: str, key: str, region: str = "") ->
 
     404 without a code is a missing object: that is all a HEAD can say.
     """
+    what = f"status {status} {code}".rstrip()
     if code == "NoSuchBucket":
-        return BucketMissing(f"there is no bucket for {url}: make it first, or check its name")
+        return BucketMissing(f"There is no bucket for {url}. Make it first, or check its name.")
     if status == 404:
-        return ObjectMissing(f"{key} is not in {url}")
+        return ObjectMissing(f"{key} is not in {url}.")
     if status == 412:
-        return ObjectExists(f"{key} is in {url} already")
+        return ObjectExists(f"{key} is in {url} already.")
     if status == 409:
-        return StoreConflict(f"{url} was busy with another write of {key}")
+        return StoreConflict(f"{url} was busy with another write of {key}.")
     if status == 403 or code in _DENIED or code in _STALE:
-        sentence = _DENIED.get(code, f"refused access ({code or status}); {_KEYS}")
+        sentence = _DENIED.get(code, f"refused access ({code or status}). {_KEYS}")
         return StoreDenied(f"{url} {sentence}")
     if status in (429, 503) or code in _SLOW:
-        return SlowDown(f"{url} asks for fewer requests ({code or status})")
+        return SlowDown(f"{url} asks for fewer requests ({code or status}).")
     if status == 501 or code in ("NotImplemented", "InvalidArgument"):
         return StoreUnfit(
-            f"{url} does not know a request that a filespace needs ({code or status})"
+            f"{url} does not know a request that a filespace needs ({code or status}). "
+            "Take another store, or a newer version of it."
         )
     if status in (301, 307, 308) or code == "AuthorizationHeaderMalformed":
-        where = f"region {region!r}" if region else "another region"
+        where = f"region {region}" if region else "another region"
         return StoreUnfit(
-            f"the bucket of {url} is in {where}: set AWS_DEFAULT_REGION, or ?region= in the URL"
+            f"The bucket of {url} is in {where}. Set AWS_DEFAULT_REGION, or ?region= in the URL."
         )
     if status == 408 or status >= 500 or code in _TRANSIENT:
-        return StoreUnavailable(f"{url} failed with status {status} {code}".rstrip())
-    return StoreUnfit(f"{url} answers with status {status} {code}, which no store should".rstrip())
+        return StoreUnavailable(f"{url} failed with {what}. Try again later.")
+    return StoreUnfit(
+        f"{url} answers with {what}, which no store should. Check the endpoint and its proxies."
+    )

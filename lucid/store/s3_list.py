@@ -32,7 +32,9 @@ def read_page(data: bytes) -> tuple[list[tuple[str, int, int]], bool]:
             raise ValueError(_tag(root))
         return [_object(item) for item in root.iterfind("{*}Contents")], _is_cut(root)
     except (ElementTree.ParseError, ValueError, KeyError):
-        raise StoreUnavailable("the store's answer is no list of objects") from None
+        raise StoreUnavailable(
+            "The store's answer is no list of objects. Check the endpoint and its proxies."
+        ) from None
 
 
 def _tag(element: ElementTree.Element) -> str:

@@ -32,15 +32,17 @@ class S3Location:
         """Read a URL. Raises ConfigError; keys and secrets have no place in it."""
         parts = urlsplit(url)
         if parts.scheme != "s3":
-            raise ConfigError(f"{url!r} does not begin with s3://")
+            raise ConfigError(f"{url} does not begin with s3://. Write s3://bucket/prefix.")
         if "@" in parts.netloc:
             # The text holds a secret, so the sentence leaves it out.
             raise ConfigError(
-                "an s3:// URL takes no credentials; put them into AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY or a profile"
+                "An s3:// URL takes no credentials. Put them into AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or into a profile."
             )
         if not _BUCKET.fullmatch(parts.netloc):
-            raise ConfigError(f"{parts.netloc!r} cannot be the name of a bucket")
+            raise ConfigError(
+                f"'{parts.netloc}' cannot be the name of a bucket. Write s3://bucket/prefix."
+            )
         prefix = parts.path.strip("/")
         if prefix:
             _check_prefix(prefix)
@@ -65,8 +67,8 @@ def _check_prefix(prefix: str) -> None:
         check_key(prefix)
     except UsageError:
         raise ConfigError(
-            f"the prefix {prefix!r} may hold letters, digits, '.', '_', '-' and '/', and no part "
-            "of it may begin with a dot"
+            f"The prefix {prefix} is not allowed. It may hold letters, digits, '.', '_', '-' and "
+            "'/', and no part of it may begin with a dot."
         ) from None
 
 
@@ -74,14 +76,18 @@ def _options(query: str) -> dict[str, str]:
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS or not value or name in options:
-            raise ConfigError(f"an s3:// URL takes {', '.join(sorted(_OPTIONS))}; not {name!r}")
+            raise ConfigError(
+                f"An s3:// URL takes {', '.join(sorted(_OPTIONS))}, once each; not {name}={value}."
+            )
         options[name] = value
     addressing = options.get("addressing")
     if addressing is not None and addressing not in _ADDRESSING:
-        raise ConfigError(f"addressing is path, virtual or auto; not {addressing!r}")
+        raise ConfigError(
+            f"The addressing of an s3:// URL is path, virtual or auto; not {addressing}."
+        )
     endpoint = options.get("endpoint")
     if endpoint is not None:
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ConfigError("an endpoint is http:// or https:// and a host, without credentials")
+            raise ConfigError("An endpoint is http:// or https:// and a host, without credentials.")
     return options

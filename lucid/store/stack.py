@@ -110,7 +110,7 @@ def _bare(url: str, clock: Clock, entropy: Entropy, options: StoreOptions) -> Ob
     parts = urlsplit(url)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise ConfigError(f"{url!r} must be file:// and an absolute path, as file:///srv/drive")
+            raise ConfigError(f"{url} must be file:// and an absolute path, as file:///srv/drive.")
         return DirectoryStore(Path(unquote(parts.path)), entropy=entropy)
     if parts.scheme == "s3":
         # Deferred: boto3 takes a third of a second to import.
@@ -119,5 +119,5 @@ def _bare(url: str, clock: Clock, entropy: Entropy, options: StoreOptions) -> Ob
 
         return S3Store(S3Location.parse(url), clock=clock, timeouts=options.timeouts)
     if "@" in parts.netloc:
-        raise ConfigError("that is no store; use s3://bucket/prefix or file:///directory")
-    raise ConfigError(f"{url!r} is no store; use s3://bucket/prefix or file:///directory")
+        raise ConfigError("That is no store. Write s3://bucket/prefix or file:///directory.")
+    raise ConfigError(f"{url} is no store. Write s3://bucket/prefix or file:///directory.")

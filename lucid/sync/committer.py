@@ -162,8 +162,8 @@ class Committer:
                 pause = min(pause * 2, PAUSE_MAX_S)
             except Exception as error:
                 log.exception("The sync thread failed; this is a bug in lucid")
-                self._order.stop(Stopped(f"The sync thread failed: {error}"))
-                self.problem = f"The sync thread failed: {error}"
+                self.problem = f"The sync thread failed: {error}. Unmount, and mount again."
+                self._order.stop(Stopped(self.problem))
                 return
 
     def _step(self) -> None:

@@ -132,7 +132,7 @@ def test_an_unknown_profile(aws: pytest.MonkeyPatch) -> None:
 
 
 def test_nobody_there(aws: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:9.*check the network"):
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:9.*Check the network"):
         open_store("s3://bucket?endpoint=http://127.0.0.1:9&region=x&addressing=path")
 
 

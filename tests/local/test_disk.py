@@ -126,6 +126,7 @@ def test_a_lock_is_taken_once(disk: RealDisk, root: Path) -> None:
         (errno.EDQUOT, DiskFull, "Free some space"),
         (errno.EACCES, LocalError, "owner"),
         (errno.EROFS, LocalError, "owner"),
+        (errno.ENOTDIR, LocalError, "Check the path"),
         (errno.EIO, LocalError, "Check the disk"),
     ],
 )
