@@ -36,6 +36,7 @@ sentence is not.
 from __future__ import annotations
 
 import errno as _errno
+import os
 
 __all__ = [
     "BadHandle",
@@ -124,9 +125,20 @@ class NamespaceError(LucidError, OSError):  # type: ignore[misc]
 
     exit_code = 3
 
-    def __init__(self, message: str = "", filename: str | bytes | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        filename: str | bytes | None = None,
+        filename2: str | bytes | None = None,
+    ) -> None:
         text = message or (self.__doc__ or "").split("\n", 1)[0]
-        OSError.__init__(self, type(self).errno, text, filename)
+        OSError.__init__(self, type(self).errno, text, filename, None, filename2)
+
+    def __str__(self) -> str:
+        """The paths, if any, then the sentence."""
+        names = [name for name in (self.filename, self.filename2) if name is not None]
+        before = f"{' -> '.join(map(os.fsdecode, names))}: " if names else ""
+        return f"{before}{self.strerror}"
 
 
 class NotFound(NamespaceError, FileNotFoundError):

@@ -10,9 +10,20 @@ from __future__ import annotations
 import io
 import os
 import stat as stat_bits
+from types import TracebackType
 from typing import Any
 
-from lucid.errors import Exists, IsDirectory, NotDirectory, NotFound, UsageError
+from lucid.errors import (
+    DataError,
+    Exists,
+    IsDirectory,
+    LucidError,
+    NamespaceError,
+    NotDirectory,
+    NotFound,
+    StoreError,
+    UsageError,
+)
 from lucid.filespace.surface import Attributes, FileHandle, Surface
 
 __all__ = ["FilespaceFile", "PathApi"]
@@ -22,6 +33,38 @@ LINKS_MAX = 40
 PAGE = 512
 CHUNK = 128 * 1024
 Path = str | bytes
+
+
+class _About:
+    """Names the path, or both of them, in the errors of a body that are about a path.
+
+    The error is made anew: one that stays stopped is raised for many callers.
+    """
+
+    __slots__ = ("_other", "_path")
+
+    def __init__(self, path: Path, other: Path | None = None) -> None:
+        self._path = path
+        self._other = other
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        named: LucidError
+        if isinstance(error, NamespaceError):
+            named = type(error)(error.strerror or "", self._path, self._other)
+        elif isinstance(error, (UsageError, DataError, StoreError)):
+            both = [self._path] if self._other is None else [self._path, self._other]
+            named = type(error)(f"{' -> '.join(map(os.fsdecode, both))}: {error}")
+        else:
+            return
+        raise named.with_traceback(trace) from error.__cause__
 
 
 class FilespaceFile(io.RawIOBase):
@@ -44,7 +87,7 @@ class FilespaceFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with memoryview(buffer) as whole, whole.cast("B") as view:
+        with _About(self.name), memoryview(buffer) as whole, whole.cast("B") as view:
             data = self._surface.read(self._handle, self._offset, min(len(view), 8 * CHUNK))
             view[: len(data)] = data
             self._offset += len(data)
@@ -52,13 +95,14 @@ class FilespaceFile(io.RawIOBase):
 
     def readall(self) -> bytes:
         parts = []
-        while part := self._surface.read(self._handle, self._offset, 8 * CHUNK):
-            parts.append(part)
-            self._offset += len(part)
+        with _About(self.name):
+            while part := self._surface.read(self._handle, self._offset, 8 * CHUNK):
+                parts.append(part)
+                self._offset += len(part)
         return b"".join(parts)
 
     def write(self, data: Any) -> int:
-        with memoryview(data) as whole, whole.cast("B") as view:
+        with _About(self.name), memoryview(data) as whole, whole.cast("B") as view:
             count = self._surface.write(self._handle, self._offset, view)
         if self._flags & os.O_APPEND:
             self._offset = self._surface.attributes(self._handle.ino).size
@@ -85,21 +129,24 @@ class FilespaceFile(io.RawIOBase):
 
     def truncate(self, size: int | None = None) -> int:
         length = self._offset if size is None else size
-        self._surface.set_attributes(self._handle.ino, size=length, handle=self._handle)
+        with _About(self.name):
+            self._surface.set_attributes(self._handle.ino, size=length, handle=self._handle)
         return length
 
     def fsync(self) -> None:
         """As os.fsync: see the durability table in docs/SEMANTICS.md."""
         self.flush()
-        self._surface.fsync(self._handle)
+        with _About(self.name):
+            self._surface.fsync(self._handle)
 
     def close(self) -> None:
         if not self.closed:
             super().close()
-            try:
-                self._surface.flush(self._handle)
-            finally:
-                self._surface.release(self._handle)
+            with _About(self.name):
+                try:
+                    self._surface.flush(self._handle)
+                finally:
+                    self._surface.release(self._handle)
 
 
 class PathApi:
@@ -110,7 +157,8 @@ class PathApi:
 
     def resolve(self, path: Path, follow: bool = True) -> int:
         """The inode number at `path`. Raises NotFound, NotDirectory."""
-        return self._walk(ROOT, _parts(path), follow, LINKS_MAX)
+        with _About(path):
+            return self._walk(ROOT, _parts(path), follow, LINKS_MAX)
 
     def _walk(self, start: int, parts: list[bytes], follow: bool, links: int) -> int:
         surface = self._surface
@@ -132,12 +180,12 @@ class PathApi:
                 todo.extend(reversed(_parts(target)))
                 continue
             if todo and not stat_bits.S_ISDIR(found.mode):
-                raise NotDirectory(filename=part)
+                raise NotDirectory
             at = found.ino
         return at
 
     def _above(self, path: Path) -> tuple[int, bytes]:
-        """Directory and last name of a path."""
+        """Directory and last name of a path. The caller names the path."""
         parts = _parts(path)
         if not parts or parts[-1] == b"..":
             raise UsageError("This path has no last name.")
@@ -147,7 +195,9 @@ class PathApi:
 
     def stat(self, path: Path, *, follow_symlinks: bool = True) -> Attributes:
         """Attributes of what is at `path`."""
-        return self._surface.attributes(self.resolve(path, follow_symlinks))
+        with _About(path):
+            ino = self._walk(ROOT, _parts(path), follow_symlinks, LINKS_MAX)
+            return self._surface.attributes(ino)
 
     def exists(self, path: Path) -> bool:
         try:
@@ -158,19 +208,21 @@ class PathApi:
 
     def listdir(self, path: Path = "/") -> list[Any]:
         """Names in a directory, as str (surrogateescape) for a str path, bytes for bytes."""
-        surface, ino = self._surface, self.resolve(path)
-        if not stat_bits.S_ISDIR(surface.attributes(ino).mode):
-            raise NotDirectory
         names: list[bytes] = []
         after = 0
-        while page := surface.readdir(ino, after, PAGE):
-            names.extend(entry.name for entry in page)
-            after = page[-1].cookie
+        with _About(path):
+            surface, ino = self._surface, self._walk(ROOT, _parts(path), True, LINKS_MAX)
+            if not stat_bits.S_ISDIR(surface.attributes(ino).mode):
+                raise NotDirectory
+            while page := surface.readdir(ino, after, PAGE):
+                names.extend(entry.name for entry in page)
+                after = page[-1].cookie
         return names if isinstance(path, bytes) else [os.fsdecode(name) for name in names]
 
     def readlink(self, path: Path) -> Any:
         """The target of a symbolic link."""
-        target = self._surface.readlink(self.resolve(path, follow=False))
+        with _About(path):
+            target = self._surface.readlink(self._walk(ROOT, _parts(path), False, LINKS_MAX))
         return target if isinstance(path, bytes) else os.fsdecode(target)
 
     # -- changing
@@ -179,46 +231,59 @@ class PathApi:
         """Make a directory and all that are missing above it."""
         surface = self._surface
         at, made = ROOT, False
-        for part in _parts(path):
-            try:
-                found = surface.lookup(at, part)
-                if not stat_bits.S_ISDIR(found.mode):
-                    raise NotDirectory(filename=part)
-                at, made = found.ino, False
-            except NotFound:
-                at, made = surface.mkdir(at, part, mode, os.getuid(), os.getgid()).ino, True
-        if not made and not exist_ok:
-            raise Exists(filename=os.fsdecode(path))
+        with _About(path):
+            for part in _parts(path):
+                try:
+                    found = surface.lookup(at, part)
+                    if not stat_bits.S_ISDIR(found.mode):
+                        raise NotDirectory
+                    at, made = found.ino, False
+                except NotFound:
+                    at, made = surface.mkdir(at, part, mode, os.getuid(), os.getgid()).ino, True
+            if not made and not exist_ok:
+                raise Exists
 
     def mkdir(self, path: Path, mode: int = 0o755) -> None:
-        parent, name = self._above(path)
-        self._surface.mkdir(parent, name, mode, os.getuid(), os.getgid())
+        with _About(path):
+            parent, name = self._above(path)
+            self._surface.mkdir(parent, name, mode, os.getuid(), os.getgid())
 
     def remove(self, path: Path) -> None:
-        self._surface.unlink(*self._above(path))
+        with _About(path):
+            self._surface.unlink(*self._above(path))
 
     def rmdir(self, path: Path) -> None:
-        self._surface.rmdir(*self._above(path))
+        with _About(path):
+            self._surface.rmdir(*self._above(path))
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename, over what is at `target` (as os.replace)."""
-        self._surface.rename(*self._above(source), *self._above(target))
+        with _About(source, target):
+            self._surface.rename(*self._above(source), *self._above(target))
 
     def symlink(self, target: Path, path: Path) -> None:
-        parent, name = self._above(path)
-        self._surface.symlink(parent, name, os.fsencode(target), os.getuid(), os.getgid())
+        with _About(path):
+            parent, name = self._above(path)
+            self._surface.symlink(parent, name, os.fsencode(target), os.getuid(), os.getgid())
 
     def link(self, source: Path, path: Path) -> None:
-        self._surface.link(self.resolve(source, follow=False), *self._above(path))
+        with _About(source, path):
+            ino = self._walk(ROOT, _parts(source), False, LINKS_MAX)
+            self._surface.link(ino, *self._above(path))
 
     def chmod(self, path: Path, mode: int) -> None:
-        self._surface.set_attributes(self.resolve(path), mode=mode)
+        self._set(path, mode=mode)
 
     def truncate(self, path: Path, size: int) -> None:
-        self._surface.set_attributes(self.resolve(path), size=size)
+        self._set(path, size=size)
 
     def utime(self, path: Path, atime_ns: int, mtime_ns: int) -> None:
-        self._surface.set_attributes(self.resolve(path), atime_ns=atime_ns, mtime_ns=mtime_ns)
+        self._set(path, atime_ns=atime_ns, mtime_ns=mtime_ns)
+
+    def _set(self, path: Path, **changes: Any) -> None:
+        with _About(path):
+            ino = self._walk(ROOT, _parts(path), True, LINKS_MAX)
+            self._surface.set_attributes(ino, **changes)
 
     # -- files
 
@@ -227,7 +292,9 @@ class PathApi:
     ) -> Any:
         """As the builtin open: modes r, w, a, x with + and b; text is UTF-8 by default."""
         flags = _flags(mode)
-        raw = FilespaceFile(self._surface, self._open_handle(path, flags), path, flags)
+        with _About(path):
+            handle = self._open_handle(path, flags)
+        raw = FilespaceFile(self._surface, handle, path, flags)
         if "b" in mode and buffering == 0:
             return raw
         size = CHUNK if buffering < 1 else buffering
@@ -246,11 +313,11 @@ class PathApi:
     def _open_handle(self, path: Path, flags: int) -> FileHandle:
         surface = self._surface
         try:
-            ino = self.resolve(path)
+            ino = self._walk(ROOT, _parts(path), True, LINKS_MAX)
             if flags & os.O_EXCL:
-                raise Exists(filename=os.fsdecode(path))
+                raise Exists
             if stat_bits.S_ISDIR(surface.attributes(ino).mode):
-                raise IsDirectory(filename=os.fsdecode(path))
+                raise IsDirectory
             return surface.open(ino, flags)
         except NotFound:
             if not flags & os.O_CREAT:

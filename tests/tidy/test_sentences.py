@@ -45,7 +45,9 @@ def pieces(node: ast.expr) -> list[str | ast.FormattedValue] | None:
 def faults_of(name: str, sentence: list[str | ast.FormattedValue]) -> Iterator[str]:
     """What is wrong with one sentence."""
     first, last = sentence[0], sentence[-1]
-    if isinstance(first, str) and not re.match(r"[A-Z]|/dev/|-o |user\.|(?:ll|lib)fuse|fuserm|'", first):
+    if isinstance(first, str) and not re.match(
+        r"[A-Z]|/dev/|-o |user\.|(?:ll|lib)fuse|fuserm|'", first
+    ):
         yield f"does not begin with a capital: {first[:40]}"
     if isinstance(last, ast.FormattedValue):
         inner = ast.unparse(last.value)
