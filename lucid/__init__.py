@@ -6,7 +6,7 @@ This module owns the public names of the package. They are looked up at first us
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
+        # Imported here: it costs more than all else that `lucid --help` needs.
+        from importlib import metadata
+
         return metadata.version("lucidfs")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)

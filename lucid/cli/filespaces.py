@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lucid.config import Config, parse_size
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
     from lucid.filespace.fsck import FsckReport
     from lucid.filespace.surface import Surface
 
-__all__ = ["CIPHERS", "block_size", "change_passphrase", "check", "create", "open_surface", "tidy"]
+__all__ = [
+    "CIPHERS",
+    "block_size",
+    "change_passphrase",
+    "check",
+    "create",
+    "missing_directory",
+    "open_surface",
+    "tidy",
+]
 
 CIPHERS = ("aegis-256", "xchacha20-poly1305")
 BLOCK_SIZES = tuple(1 << bits for bits in range(16, 21))
@@ -25,7 +35,7 @@ BLOCK_SIZES = tuple(1 << bits for bits in range(16, 21))
 def tidy(store: str) -> str:
     """The URL of a store in the one form that is shown and compared. Raises UsageError."""
     if not store.startswith(("s3://", "file:///")):
-        raise UsageError(f"{store} is no store; write s3://bucket/prefix or file:///directory.")
+        raise UsageError(f"{store} is no store. Write s3://bucket/prefix or file:///directory.")
     return store.rstrip("/") if store != "file:///" else store
 
 
@@ -35,6 +45,14 @@ def block_size(text: str) -> int:
     if size not in BLOCK_SIZES:
         raise UsageError(f"A block is 64K, 128K, 256K, 512K or 1M, not {text}.")
     return size
+
+
+def missing_directory(store: str) -> Path | None:
+    """The directory that `create` will make first; None if there is none to make."""
+    from lucid.filespace.place import directory_of
+
+    path = directory_of(store)
+    return None if path is None or path.exists() else path
 
 
 def create(
@@ -58,8 +76,8 @@ def open_surface(store: str, passphrase: str, config: Config) -> Surface:
     return connect(store, passphrase=passphrase, config=config).tree
 
 
-def change_passphrase(store: str, *, old: str, new: str) -> None:
-    """Wraps the member's keys with another passphrase."""
+def change_passphrase(store: str, *, old: str, new: Callable[[], str]) -> None:
+    """Wraps the member's keys with another passphrase; `new` is asked when `old` has opened."""
     from lucid.filespace import founding
     from lucid.store import open_store
     from lucid.types import SystemEntropy

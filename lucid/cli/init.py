@@ -31,7 +31,8 @@ lost. It is not stored anywhere and cannot be shown again. Who has lost both has
     default="128K",
     show_default=True,
     metavar="SIZE",
-    help="64K to 1M; can never be changed. Larger ones suit large files read in order.",
+    help="64K, 128K, 256K, 512K or 1M; can never be changed. Larger ones suit large files that are "
+    "read in order.",
 )
 @click.option(
     "--cipher",
@@ -50,10 +51,12 @@ def command(
 ) -> None:
     """Make a new filespace in STORE: s3://bucket/prefix or file:///directory.
 
-    The bucket must exist. Asks for a passphrase, or takes LUCID_PASSPHRASE.
+    The bucket must exist; of a directory the last part is made. What is there must be empty. Asks
+    for a passphrase, or takes LUCID_PASSPHRASE.
     """
     store = filespaces.tidy(store)
     name = name or _last_part(store)
+    missing = filespaces.missing_directory(store)
     made = filespaces.create(
         store,
         name=name,
@@ -61,6 +64,8 @@ def command(
         cipher=cipher,
         passphrase=new_passphrase(passphrase_file),
     )
+    if missing is not None:
+        click.echo(f"lucid: made the directory {missing}", err=True)
     for warning in made["warnings"]:
         click.echo(f"lucid: warning: {warning}", err=True)
     if as_json:

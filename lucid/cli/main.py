@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
 from lucid.cli.hints import hint_for
+from lucid.cli.terminal import examples
 from lucid.errors import InternalError, LucidError, UsageError
 from lucid.mount.wire import sentence
 
@@ -20,17 +20,17 @@ INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
 
 COMMANDS = {
-    "init": "init",
-    "mount": "mount",
-    "umount": "umount",
-    "status": "status",
-    "sync": "sync",
-    "fsck": "fsck",
-    "cache": "cache",
-    "passphrase": "passphrase",
-    "version": "version",
+    "init": "Make a new filespace in a bucket or a directory.",
+    "mount": "Mount a filespace as a local drive.",
+    "umount": "Unmount a drive when all its changes are in the store.",
+    "status": "Show the mounted drives, what is not uploaded, and problems.",
+    "sync": "Wait until a file or a drive is in the store.",
+    "fsck": "Check everything that a store holds of a filespace.",
+    "cache": "Show or empty the local cache of a drive.",
+    "passphrase": "Change the passphrase of a filespace.",
+    "version": "Show the version.",
 }
-"""Command -> its module in lucid.cli, which holds a click command `command`."""
+"""Command -> what it does. The module of that name in lucid.cli holds a click command `command`."""
 
 
 # Before numpy is loaded: its BLAS would start threads then. A daemon that forks must have none, and
@@ -39,7 +39,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class Commands(click.Group):
-    """Imports a command's module when it is run or its help is wanted, and not before."""
+    """Imports a command's module when it is run or its own help is wanted, and not before."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -47,23 +47,33 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"lucid.cli.{COMMANDS[cmd_name]}").command
+        command = import_module(f"lucid.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: lucid init STORE, then lucid mount STORE MOUNTPOINT. "
-    "Each command has a --help of its own.",
+    invoke_without_command=True,
+    epilog=examples(
+        "lucid init s3://bucket/team",
+        "lucid mount s3://bucket/team ~/team",
+        "lucid mount --help",
+    ),
 )
-@click.version_option(package_name="lucidfs", prog_name="lucid")
+@click.version_option(package_name="lucidfs", message="lucid %(version)s")
 @click.option("--debug", is_flag=True, envvar="LUCID_DEBUG", help="Log more, and show tracebacks.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """An encrypted team drive on nothing but a bucket."""
     ctx.obj = {"debug": debug}
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,8 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _complain(error.format_message(), "", UsageError.exit_code)
     except LucidError as error:
-        if _wants_tracebacks(arguments):
-            traceback.print_exc()
+        _show_traceback(arguments)
         return _complain(sentence(error), hint_for(error), error.exit_code)
     except BrokenPipeError:
         # `lucid status | head -1`: whoever read has had enough. Python would complain at exit.
@@ -103,17 +112,20 @@ def _usage(error: click.UsageError) -> int:
 
 
 def _our_bug(error: Exception, arguments: Sequence[str] | None) -> int:
-    if _wants_tracebacks(arguments):
-        traceback.print_exc()
+    _show_traceback(arguments)
     text = f"This is a bug in lucid: {type(error).__name__}: {error}"
     return _complain(
         text, "Please report it with the output of: lucid --debug ...", InternalError.exit_code
     )
 
 
-def _wants_tracebacks(arguments: Sequence[str] | None) -> bool:
+def _show_traceback(arguments: Sequence[str] | None) -> None:
+    """Of the error that is being handled, where --debug or LUCID_DEBUG asks for it."""
     given = sys.argv[1:] if arguments is None else arguments
-    return "--debug" in given or os.environ.get("LUCID_DEBUG", "") not in ("", "0")
+    if "--debug" in given or os.environ.get("LUCID_DEBUG", "") not in ("", "0"):
+        import traceback
+
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

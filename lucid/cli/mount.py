@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +14,11 @@ import click
 
 from lucid.cli import filespaces
 from lucid.cli.logs import Log
+from lucid.cli.predecessor import wait_for_predecessor
 from lucid.cli.secrets import file_option, passphrase
-from lucid.cli.terminal import Bar, examples
-from lucid.cli.uploads import LOOK_S, show_progress
-from lucid.config import DURABILITIES, Config, parse_size
-from lucid.errors import NotMounted
+from lucid.cli.terminal import examples, size
+from lucid.config import DURABILITIES, Config, MiB, parse_size
+from lucid.errors import LucidError, UsageError
 from lucid.mount import mountpoint, registry
 from lucid.mount.control import ask
 from lucid.mount.daemon import in_background
@@ -29,6 +31,8 @@ __all__ = ["command"]
 
 STATE_WAIT_S = 2.0
 """How long the daemon waits for one that is about to let go of the state directory."""
+CACHE_LEAST = 64 * MiB
+"""Eight segments: what the fetches that are under way at once fill."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,20 @@ class _Plan:
 )
 @click.argument("store")
 @click.argument("mountpoint_", metavar="MOUNTPOINT")
-@click.option("--state-dir", type=click.Path(path_type=Path), help="Journal, cache and replica.")
 @click.option(
-    "--cache-size", default="20G", show_default=True, metavar="SIZE", help="512M, 20G, 1T."
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Journal, unsent changes, cache and replica, all ciphertext.  "
+    "[default: ~/.local/state/lucid/ID, where ID is the filespace's]",
+)
+@click.option(
+    "--cache-size",
+    default="20G",
+    show_default=True,
+    metavar="SIZE",
+    help="What the cache may take on the local disk: 512M, 20G, 1T. At least 64M, or 0 to keep "
+    "nothing once it is read.",
 )
 @click.option(
     "--durability",
@@ -64,18 +79,22 @@ class _Plan:
     show_default=True,
     help="What fsync waits for: the local disk, or the store.",
 )
-@click.option("--read-only", is_flag=True, help="Change nothing.")
-@click.option("--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")
+@click.option("--read-only", is_flag=True, help="Change nothing, and write nothing to the store.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to stderr.")
 @click.option(
     "-o",
     "options",
     multiple=True,
     metavar="OPTIONS",
-    help="owners: show stored owners. allow_other: let other users in. nonempty: hide files there.",
+    help="Separated by commas. ro: as --read-only. owners: show stored owners, not yours. "
+    "allow_other: let other users in. nonempty: mount over files, and hide them.",
 )
 @file_option
 @click.option(
-    "--log-file", type=click.Path(path_type=Path), help="Default: in the state directory."
+    "--log-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to log.  [default: lucid.log in the state directory; stderr with --foreground]",
 )
 @click.pass_obj
 def command(
@@ -93,7 +112,8 @@ def command(
 ) -> int:
     """Mount STORE at MOUNTPOINT and return when the drive is usable.
 
-    Asks for the passphrase, or takes LUCID_PASSPHRASE.
+    STORE is s3://bucket/prefix or file:///directory, MOUNTPOINT an empty directory. Asks for the
+    passphrase, or takes LUCID_PASSPHRASE.
     """
     parsed = MountOptions.parse(options, read_only=read_only)
     plan = _Plan(
@@ -104,7 +124,7 @@ def command(
             state_dir=state_dir and state_dir.absolute(),
             read_only=parsed.read_only,
             durability=durability,
-            cache_bytes=parse_size(cache_size),
+            cache_bytes=_cache_bytes(cache_size),
             state_wait_s=STATE_WAIT_S,
             log_level="debug" if obj["debug"] else "info",
         ),
@@ -115,28 +135,60 @@ def command(
     mountpoint.require_fuse()
     mountpoint.check(plan.point, nonempty=parsed.nonempty)
     secret = passphrase(passphrase_file)
-    _wait_for_the_last_one(plan)
+    wait_for_predecessor(plan.store, plan.config.state_dir)
     if foreground:
         return _serve(plan, secret, lambda: None)
     in_background(lambda ready: _serve(plan, secret, ready))
+    _tell_if_offline(plan)
+    _warn_of_little_room(plan)
     return 0
 
 
-def _wait_for_the_last_one(plan: _Plan) -> None:
-    """A daemon that a plain umount left uploading holds the state directory until it is done."""
-    place = plan.config.state_dir
-    for record in registry.records():
-        directory = Path(record.state_directory)
-        elsewhere = place is not None and place.resolve() != directory.resolve()
-        # A moment after the umount the record may still say that the drive is mounted.
-        unmounted = record.phase == "closing" or mountpoint.find(Path(record.point)) is None
-        if record.store != plan.store or elsewhere or not unmounted:
-            continue
-        click.echo(f"Process {record.pid} still uploads from the last mount.", err=True)
-        with Bar("Uploading") as bar:
-            while not registry.wait_for_end(record, LOOK_S):
-                with suppress(NotMounted):  # it has just let go; then it ends
-                    show_progress(bar, ask(directory, "progress"))
+def _cache_bytes(text: str) -> int:
+    """Raises UsageError for a cache that is too small to be of use."""
+    size = parse_size(text)
+    if 0 < size < CACHE_LEAST:
+        raise UsageError(
+            f"A cache of {text} is too small. Give --cache-size at least 64M, or 0 to keep nothing."
+        )
+    return size
+
+
+def _warn_of_little_room(plan: _Plan) -> None:
+    """In one line, when the disk of the state directory cannot hold what it may have to."""
+    record = registry.find(plan.point)
+    with suppress(LucidError, OSError):  # it is mounted: what cannot be asked now is no failure
+        if record is not None:
+            status = ask(Path(record.state_directory), "status")
+            held = int(status["cache_bytes"]), int(status["staged_bytes"])
+            if text := little_room(str(status["state_directory"]), plan.config, *held):
+                click.echo(f"lucid: warning: {text}", err=True)
+
+
+def little_room(place: str, config: Config, cached: int, staged: int) -> str:
+    """What to say when less is free than cache or unsent changes may take beyond these; or ""."""
+    free = shutil.disk_usage(place).free
+    cache, staging = config.cache_bytes - cached, config.staging_bytes - staged
+    if free >= max(cache, staging):
+        return ""
+    return (
+        f"Only {size(free)} are free on the disk of {place}; the cache may take {size(cache)} more "
+        f"and unsent changes {size(staging)}. Choose another --state-dir, or make room."
+    )
+
+
+def _tell_if_offline(plan: _Plan) -> None:
+    """In one line, when the store did not answer and the drive shows what this device knows."""
+    record = registry.find(plan.point)
+    with suppress(LucidError):  # it is mounted: what cannot be asked now is no failure
+        if record is not None:
+            status = ask(Path(record.state_directory), "status")
+            if not status["online"]:
+                click.echo(
+                    f"lucid: mounted offline, with what this device knows; {plan.point} goes "
+                    f"online when the store is back. {status['problem']}".rstrip(),
+                    err=True,
+                )
 
 
 def _serve(plan: _Plan, secret: str, ready: Callable[[], None]) -> int:
@@ -147,7 +199,11 @@ def _serve(plan: _Plan, secret: str, ready: Callable[[], None]) -> int:
 
     def open_surface() -> Surface:
         surface = filespaces.open_surface(plan.store, secret, plan.config)
-        log.into(Path(surface.status().state_directory))
+        status = surface.status()
+        log.into(Path(status.state_directory))
+        held = status.cache_bytes, status.staged_bytes
+        if text := little_room(status.state_directory, plan.config, *held):
+            logging.getLogger(__name__).warning("%s", text)
         return surface
 
     return serve(open_surface, plan.point, plan.options, store=plan.store, on_ready=ready)

@@ -15,7 +15,13 @@ __all__ = ["command"]
 NEW_ENVIRONMENT = "LUCID_NEW_PASSPHRASE"
 
 
-@click.command("passphrase", epilog=examples("lucid passphrase s3://bucket/team"))
+@click.command(
+    "passphrase",
+    epilog=examples(
+        "lucid passphrase s3://bucket/team",
+        "lucid passphrase s3://bucket/team --passphrase-file old --new-passphrase-file new",
+    ),
+)
 @click.argument("store")
 @file_option
 @click.option(
@@ -25,11 +31,18 @@ NEW_ENVIRONMENT = "LUCID_NEW_PASSPHRASE"
     help=f"Take the new one from FILE, instead of {NEW_ENVIRONMENT} or a question.",
 )
 def command(store: str, passphrase_file: Path | None, new_passphrase_file: Path | None) -> None:
-    """Change the passphrase. The recovery code stays as it is, and is taken as the old one."""
+    """Change the passphrase of the filespace in STORE.
+
+    The recovery code stays as it is, and is taken where the old passphrase is lost. Nothing is
+    encrypted anew; drives that are mounted stay mounted.
+    """
     store = filespaces.tidy(store)
     old = passphrase(passphrase_file, question="Passphrase or recovery code")
-    new = new_passphrase(
-        new_passphrase_file, option="--new-passphrase-file", variable=NEW_ENVIRONMENT
-    )
+
+    def new() -> str:
+        return new_passphrase(
+            new_passphrase_file, option="--new-passphrase-file", variable=NEW_ENVIRONMENT
+        )
+
     filespaces.change_passphrase(store, old=old, new=new)
     click.echo("The passphrase is changed. Drives that are mounted stay mounted.")

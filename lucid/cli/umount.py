@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import click
@@ -23,6 +24,7 @@ __all__ = ["command"]
 def command(mountpoint_: str, no_wait: bool) -> None:
     """Unmount a drive, and wait until all changes are in the store."""
     point = mountpoint.absolute(mountpoint_)
+    os.chdir("/")  # called from within the drive, this process would itself keep it busy
     record = registry.find(point)
     if record is None:
         _without_daemon(point)
@@ -46,7 +48,7 @@ def _tell(point: Path, left: Message, no_wait: bool) -> None:
     if not what:
         return
     text = f"{point} is unmounted, but not all is in the store: {what}"
-    problem = f" ({left['problem']})" if left["problem"] else ""
+    problem = f" ({str(left['problem']).rstrip('.')})" if left["problem"] else ""
     if no_wait:
         click.echo(f"{text}. It goes up after the next mount.", err=True)
     else:

@@ -7,12 +7,12 @@ import platform
 import click
 
 import lucid
-from lucid.cli.terminal import show_json
+from lucid.cli.terminal import examples, show_json
 
 __all__ = ["command"]
 
 
-@click.command("version")
+@click.command("version", epilog=examples("lucid version", "lucid version --json"))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(as_json: bool) -> None:
     """Show the version."""

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
+from contextlib import closing
 
 from lucid.config import Config
 from lucid.crypto.passphrase import DEFAULT_STRETCH, Stretch
 from lucid.crypto.suites import default_suite, suite_of_name
-from lucid.errors import StoreUnavailable
+from lucid.errors import StoreError
 from lucid.filespace import founding
 from lucid.filespace.founding import Created
-from lucid.filespace.opening import open_parts
+from lucid.filespace.opening import AWAY, is_known_device, open_parts
 from lucid.filespace.paths import PathApi
+from lucid.filespace.place import make_directory
 from lucid.filespace.surface import Progress, Status, Totals
 from lucid.filespace.tree import Tree
 from lucid.store.base import ObjectStore
-from lucid.store.stack import StoreOptions, open_store
+from lucid.store.stack import StoreOptions, Timeouts, open_store
 from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
 
 __all__ = ["BLOCK_SIZE", "Filespace", "change_passphrase", "connect", "init"]
 
 BLOCK_SIZE = 128 * 1024
+SHORT_LOOK = StoreOptions(Timeouts(connect_s=2.0, read_s=3.0), retry_s=1.0, attempts=3)
+"""For a device that opens without the store if it must: about 3 s while the store hangs."""
 
 
 def init(
@@ -44,7 +48,7 @@ def init(
     FilespaceExists, StoreUnfit, BucketMissing, StoreDenied, StoreUnavailable, UsageError.
     """
     if store is None:
-        founding.make_directory(url)
+        make_directory(url)
     own = store or open_store(url, clock=clock, entropy=entropy)
     try:
         return founding.create(
@@ -74,26 +78,43 @@ def connect(
 ) -> Filespace:
     """Open the filespace at `url`; `passphrase` may be the recovery code.
 
-    Raises FilespaceMissing, WrongPassphrase, StateInUse, and what the store raises. Without the
-    store, a device that has been here before opens what it knows.
+    Raises FilespaceMissing, WrongPassphrase, StateInUse, and what the store raises. While the store
+    is away, a device that has been here before opens what it knows after a few seconds, and goes
+    online by itself.
     """
-    config = config or Config()
+    config, clock = config or Config(), clock or SystemClock()
+    away = None
     if store is None:
         options = StoreOptions(retry_s=config.read_timeout_s)
         store = open_store(url, clock=clock, entropy=entropy, options=options, check=False)
         try:
-            store.check()
-        except StoreUnavailable:
-            pass  # Opening finds out whether this device can do without.
+            away = _why_away(store, url, config)
         except BaseException:
             store.close()
             raise
-    opened = open_parts(store, passphrase, config, clock=clock or SystemClock(), entropy=entropy)
+    opened = open_parts(store, passphrase, config, clock=clock, entropy=entropy, away=away)
     try:
         return Filespace(Tree(opened))
     except BaseException:
         opened.closing.close()
         raise
+
+
+def _why_away(store: ObjectStore, url: str, config: Config) -> StoreError | None:
+    """Look once whether the store is there; None if it is.
+
+    A device that can do without it looks for a moment only, and goes on. Any other raises what the
+    store raises.
+    """
+    if not is_known_device(store.url, config):
+        store.check()
+        return None
+    try:
+        with closing(open_store(url, options=SHORT_LOOK, check=False)) as look:
+            look.check()
+    except AWAY as error:
+        return error
+    return None
 
 
 def change_passphrase(url: str, *, old: str, new: str, entropy: Entropy = SystemEntropy) -> None:
@@ -103,7 +124,7 @@ def change_passphrase(url: str, *, old: str, new: str, entropy: Entropy = System
     """
     store = open_store(url, entropy=entropy)
     try:
-        founding.change_passphrase(store, old, new, entropy=entropy)
+        founding.change_passphrase(store, old, lambda: new, entropy=entropy)
     finally:
         store.close()
 

@@ -4,25 +4,28 @@ tree."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from lucid.crypto import founding
 from lucid.crypto.keyring import unwrap_generation
 from lucid.crypto.passphrase import DEFAULT_STRETCH, Stretch
 from lucid.crypto.record import change_passphrase as change_of_passphrase
 from lucid.errors import (
-    BucketMissing,
+    DataError,
     FilespaceExists,
     FilespaceMissing,
     ObjectExists,
     ObjectMissing,
+    StateForeign,
     StoreUnavailable,
     UsageError,
 )
+from lucid.filespace.place import check_free, no_superblock
+from lucid.format.device import Device
+from lucid.format.hashes import hash_bytes
 from lucid.format.names import (
-    LOG_PREFIX,
     SUPERBLOCK_KEY,
     generation_key,
     member_prefix,
@@ -33,7 +36,7 @@ from lucid.store.base import ObjectStore
 from lucid.store.probe import probe
 from lucid.types import Clock, Entropy
 
-__all__ = ["Created", "change_passphrase", "create", "make_directory", "read_generation", "unlock"]
+__all__ = ["Created", "change_passphrase", "create", "read_generation", "unlock"]
 
 
 class Created(NamedTuple):
@@ -42,18 +45,6 @@ class Created(NamedTuple):
     filespace: str
     recovery_code: str
     warnings: tuple[str, ...]
-
-
-def make_directory(url: str) -> None:
-    """Make the directory of a file:// store, when only its last part is missing."""
-    parts = urlsplit(url)
-    if parts.scheme != "file":
-        return
-    path = Path(unquote(parts.path))
-    if not path.exists():
-        if not path.parent.is_dir():
-            raise BucketMissing(f"There is no directory {path.parent}; make it first.")
-        path.mkdir(mode=0o700)
 
 
 def create(
@@ -73,7 +64,7 @@ def create(
     Raises FilespaceExists, StoreUnfit, and what the store raises; what was written before an error
     is harmless and unreadable.
     """
-    _check_free(store)
+    check_free(store)
     if not passphrase:
         raise UsageError("A filespace needs a passphrase.")
     warnings = probe(store, entropy)
@@ -98,23 +89,6 @@ def create(
         made.ring.close()
 
 
-def _check_free(store: ObjectStore) -> None:
-    try:
-        store.get(SUPERBLOCK_KEY)
-    except ObjectMissing:
-        pass
-    else:
-        raise FilespaceExists(
-            f"There is a filespace at {store.url} already. "
-            "Choose another prefix, or mount the one that is there."
-        )
-    if next(iter(store.list(LOG_PREFIX, limit=1)), None) is not None:
-        raise FilespaceExists(
-            f"There are remains of a filespace at {store.url}: a log without a superblock. "
-            "Choose another prefix."
-        )
-
-
 def newest_record(store: ObjectStore, member: bytes) -> bytes:
     """The bytes of a member's newest record."""
     keys = [info.key for info in store.list(member_prefix(member))]
@@ -128,19 +102,37 @@ def read_superblock(store: ObjectStore) -> bytes:
     try:
         return store.get(SUPERBLOCK_KEY)
     except ObjectMissing:
-        raise FilespaceMissing(
-            f"There is no filespace at {store.url}. Make one with: lucid init {store.url}"
-        ) from None
+        raise no_superblock(store) from None
 
 
-def unlock(store: ObjectStore, secret: str, remembered: bytes | None = None) -> founding.Unlocked:
+def unlock(store: ObjectStore, secret: str, known: Device | None = None) -> founding.Unlocked:
     """The founder's keys, from the passphrase or the recovery code.
 
-    Raises FilespaceMissing, WrongPassphrase, and what founding.unlock raises.
+    `known`: what the state directory that was chosen remembers of its filespace. Raises
+    FilespaceMissing, StateForeign, WrongPassphrase, and what founding.unlock raises.
     """
     data = read_superblock(store)
+    if known is not None:
+        _check_same(store, data, known)
+    remembered = None if known is None else known.superblock_hash
     superblock = founding.read_superblock(data, remembered)
     return founding.unlock(data, newest_record(store, superblock.founder), secret, remembered)
+
+
+def _check_same(store: ObjectStore, data: bytes, known: Device) -> None:
+    """Raises StateForeign if the store holds another filespace, whole and well signed. An altered
+    superblock of the same one is left to who reads it."""
+    if hash_bytes(data) == known.superblock_hash:
+        return
+    try:
+        found = founding.read_superblock(data)
+    except DataError:
+        return
+    if found.filespace != known.filespace:
+        raise StateForeign(
+            f"The state directory belongs to another filespace than the one at {store.url}. "
+            "Check the address of the store, or give --state-dir another directory."
+        )
 
 
 def read_generation(store: ObjectStore, unlocked: founding.Unlocked, generation: bytes) -> bytes:
@@ -157,18 +149,19 @@ def read_generation(store: ObjectStore, unlocked: founding.Unlocked, generation:
 def change_passphrase(
     store: ObjectStore,
     old: str,
-    new: str,
+    new: Callable[[], str],
     *,
     entropy: Entropy,
     stretch: Stretch = DEFAULT_STRETCH,
 ) -> None:
     """Write the member's next record, with a new passphrase; the recovery code stays.
 
-    `old` is the passphrase or the recovery code. Raises WrongPassphrase, UsageError.
+    `old` is the passphrase or the recovery code; `new` is asked once `old` has opened the
+    filespace. Raises WrongPassphrase, UsageError.
     """
     unlocked = unlock(store, old)
     try:
-        record = change_of_passphrase(unlocked, new, entropy, stretch)
+        record = change_of_passphrase(unlocked, new(), entropy, stretch)
         store.put_if_absent(record.key, record.data)
     finally:
         unlocked.keys.close()

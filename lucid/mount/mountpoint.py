@@ -149,7 +149,8 @@ def check(point: Path, *, nonempty: bool = False) -> None:
 
 def _taken(mounted: Mount) -> MountPointBusy:
     next_step = f" To unmount it: lucid umount {mounted.point}" if mounted.is_ours else ""
-    return MountPointBusy(f"{mounted.source} is mounted at {mounted.point} already.{next_step}")
+    what = mounted.source.removeprefix("lucid:") if mounted.is_ours else mounted.source
+    return MountPointBusy(f"{what} is mounted at {mounted.point} already.{next_step}")
 
 
 def _clear_dead(point: Path) -> None:

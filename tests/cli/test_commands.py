@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from lucid import errors
 from lucid.cli import filespaces, secrets
 from lucid.cli.hints import HINTS, hint_for
 from lucid.cli.main import COMMANDS, main
+from lucid.cli.mount import little_room
 from lucid.cli.terminal import Bar, count, size
+from lucid.config import Config
 from lucid.errors import LucidError
-from tests.cli.conftest import Lucid
+from tests.cli.conftest import Lucid, Team
 
 STORE = "file:///nowhere/store"
 
@@ -49,14 +53,50 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
     assert (status, err) == (0, "")
     assert out.startswith(f"Usage: lucid {command}")
     assert "  -h, --help" in out
-    assert command == "version" or "Examples:" in out
+    assert f"Examples:\n    lucid {command}" in out
+    assert "..." not in out.replace("[ARGS]...", "")
     assert all(len(line) <= 100 for line in out.splitlines())
 
 
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = said(capsys, "--help")
-    for command in COMMANDS:
-        assert f"\n  {command}" in out
+    status, out, err = said(capsys, "--help")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    for command, summary in COMMANDS.items():
+        assert f"  {command:<10}  {summary}" in lines, "on one line, and whole"
+    assert "Examples:" in out
+
+
+def test_without_a_command_it_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = said(capsys, "--help")
+    assert said(capsys) == asked
+    assert said(capsys, "--debug") == asked
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["version"], ["status"], []])
+def test_a_quick_answer_loads_little(lucid: Lucid, arguments: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", *lucid.command(*arguments)[1:]]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=30, check=True, env=lucid.environment
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "lucid.cli.main" in loaded
+    heavy = {"boto3", "botocore", "numpy", "llfuse", "rich", "lucid.engine", "lucid.crypto"}
+    assert not loaded & heavy
+    assert not any(name.startswith("lucid.filespace.") for name in loaded)
+
+
+def test_the_protocol_of_a_filespace_loads_without_one() -> None:
+    """What a mount is written against stands alone; the names at the door come when asked for."""
+    program = (
+        "import sys, lucid.filespace.surface as s; print('lucid.filespace.opening' in sys.modules);"
+        "from lucid.filespace import connect, Created; print('lucid.filespace.opening' in "
+        "sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize(
@@ -64,9 +104,17 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (["nonsense"], "lucid: No such command 'nonsense'.\n  See: lucid --help\n"),
         (["mount"], "lucid: Missing argument 'STORE'.\n  See: lucid mount --help\n"),
-        (["mount", "x", "/mnt"], "lucid: x is no store; write s3://bucket/prefix or file:///dir"),
+        (["mount", "x", "/mnt"], "lucid: x is no store. Write s3://bucket/prefix or file:///dir"),
         (["mount", STORE, "/mnt", "-o", "nonsense"], "lucid: -o nonsense is unknown; there are:"),
         (["mount", STORE, "/mnt", "--cache-size", "big"], "lucid: 'big' is not a size"),
+        (
+            ["mount", STORE, "/mnt", "--cache-size", "20"],
+            "lucid: A cache of 20 is too small. Give ",
+        ),
+        (
+            ["mount", STORE, "/mnt", "--cache-size", "63M"],
+            "lucid: A cache of 63M is too small. Give --cache-size at least 64M, or 0 to keep",
+        ),
         (["mount", STORE, "/mnt", "--durability", "x"], "lucid: Invalid value for '--durability'"),
         (["init", STORE, "--block-size", "3M"], "lucid: A block is 64K, 128K, 256K, 512K or 1M"),
         (
@@ -105,6 +153,9 @@ def test_hints_are_for_classes_and_not_twice() -> None:
     assert hint_for(errors.SlowDown()) == HINTS[errors.StoreUnavailable]
     assert hint_for(errors.MountPointMissing("Make it: mkdir -p x")) == ""
     assert hint_for(errors.StateInUse("busy; see: lucid status")) == ""
+    assert hint_for(errors.StoreDenied("The key is unknown.")) == HINTS[errors.StoreDenied]
+    assert hint_for(errors.StoreDenied("The key is unknown. Check AWS_PROFILE.")) == ""
+    assert hint_for(errors.InternalError("It failed. And so on.")) == HINTS[errors.InternalError]
     assert all(issubclass(kind, LucidError) for kind in HINTS)
 
 
@@ -136,7 +187,7 @@ def test_a_reader_that_has_had_enough(lucid: Lucid) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     import lucid
 
-    assert said(capsys, "--version") == (0, f"lucid, version {lucid.__version__}\n", "")
+    assert said(capsys, "--version") == (0, f"lucid {lucid.__version__}\n", "")
     assert said(capsys, "version") == (0, f"lucid {lucid.__version__}\n", "")
     _, out, _ = said(capsys, "version", "--json")
     assert json.loads(out)["lucid"] == lucid.__version__
@@ -232,6 +283,29 @@ def test_questions_on_a_terminal(lucid: Lucid, tmp_path: Path) -> None:
     assert lucid.json("fsck", store)["clean"] is True
 
 
+def test_the_old_passphrase_is_tried_before_the_new_one_is_asked_for(
+    lucid: Lucid, team: Team
+) -> None:
+    lucid.passphrase = "not this one"
+    assert lucid.error(11, "passphrase", team.store).startswith("lucid: Wrong passphrase.")
+    lucid.passphrase = "correct horse"
+    said = lucid.error(2, "passphrase", team.store)
+    assert "Set LUCID_NEW_PASSPHRASE, or give --new-passphrase-file." in said
+    nowhere = f"file://{team.directory}/nowhere"
+    assert "There is no directory" in lucid.error(6, "passphrase", nowhere)
+
+
+def test_a_passphrase_file_that_cannot_be_read(lucid: Lucid, tmp_path: Path) -> None:
+    missing, binary = tmp_path / "missing", tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\n")
+    said = lucid.error(2, "init", STORE, "--passphrase-file", missing)
+    assert said == (
+        f"lucid: The passphrase file {missing} cannot be read: No such file or directory.\n"
+    )
+    said = lucid.error(2, "init", STORE, "--passphrase-file", binary)
+    assert said == f"lucid: The first line of the passphrase file {binary} is not UTF-8 text.\n"
+
+
 # --- Small parts -------------------------------------------------------------------------------
 
 
@@ -270,3 +344,21 @@ def test_a_bar_waits_a_second_and_needs_a_terminal(
         clock.now = 1.5
         bar.left(5, "5 to go")
         assert "5 to go" in capsys.readouterr().err
+
+
+def test_little_room_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def free(bytes_: int) -> None:
+        usage = shutil.disk_usage("/")._replace(free=bytes_)
+        monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+
+    config = Config(cache_bytes=20 << 30, staging_bytes=32 << 30)
+    free(32 << 30)
+    assert little_room("/state", config, 0, 0) == ""
+    free(31 << 30)
+    told = little_room("/state", config, 0, 0)
+    assert told.startswith("Only 31.0 GiB are free on the disk of /state; the cache may take 20.0 ")
+    assert "\n" not in told
+    assert little_room("/state", config, 0, 1 << 30) == "", "what is there already has its room"
+    free(10 << 30)
+    assert "the cache may take 15.0 GiB more" in little_room("/state", config, 5 << 30, 32 << 30)
+    assert little_room("/state", config, 10 << 30, 32 << 30) == ""

@@ -89,8 +89,9 @@ def test_errors_of_mount(team: Team, tmp_path: Path) -> None:
     (team.point / "x").touch()
     assert "-o nonempty" in lucid.error(18, "mount", team.store, team.point)
     (team.point / "x").unlink()
-    assert "Make the bucket or directory first" in lucid.error(
-        6, "mount", f"file://{tmp_path}/no/store", team.point
+    nowhere = f"{tmp_path}/no/store"
+    assert lucid.error(6, "mount", f"file://{nowhere}", team.point) == (
+        f"lucid: There is no directory {nowhere}. Make it, or mount its disk.\n"
     )
     (tmp_path / "empty").mkdir()
     assert "Make one with: lucid init" in lucid.error(
@@ -101,10 +102,48 @@ def test_errors_of_mount(team: Team, tmp_path: Path) -> None:
     assert "Wrong passphrase" in lucid.error(11, "mount", team.store, team.point)
     lucid.passphrase = team.recovery_code
     team.mount()
-    assert "lucid umount" in lucid.error(17, "mount", team.store, team.point)
+    error = lucid.error(17, "mount", team.store, team.point)
+    assert error.startswith(f"lucid: Team is mounted at {team.point} already. To unmount it: lucid")
     (tmp_path / "second").mkdir()
     error = lucid.error(13, "mount", team.store, tmp_path / "second")
-    assert "lucid status" in error
+    assert "is used by process" in error
+    assert error.endswith("or choose another directory with --state-dir.\n")
+
+
+def test_a_state_directory_that_cannot_be(team: Team, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = team.lucid.error(
+        12, "mount", team.store, team.point, "--state-dir", tmp_path / "file" / "x"
+    )
+    assert said.endswith("Not a directory. Check the path.\n")
+
+
+def test_little_room_under_the_state_directory(team: Team) -> None:
+    done = team.lucid.run("mount", team.store, team.point, "--cache-size", "9000T")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lucid: warning: Only ")
+    assert "the cache may take 9000.0 TiB more" in line
+    log = Path(team.lucid.json("status", team.point)["state_directory"]) / "lucid.log"
+    assert "the cache may take 9000.0 TiB more" in log.read_text()
+
+
+def test_no_cache_at_all(team: Team) -> None:
+    team.mount("--cache-size", "0")
+    (team.point / "f").write_bytes(b"x" * (1 << 20))
+    team.lucid.run("sync", team.point)
+    assert (team.point / "f").read_bytes() == b"x" * (1 << 20)
+
+
+def test_umount_from_within_the_drive(team: Team) -> None:
+    """Its own working directory does not keep the drive busy, and a relative path is understood."""
+    team.mount()
+    (team.point / "below").mkdir()
+    done = subprocess.run(
+        team.lucid.command("umount", ".."), cwd=team.point / "below", capture_output=True,
+        text=True, timeout=60, check=False, env=team.lucid.environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not team.point.is_mount()
 
 
 def test_errors_where_nothing_is_mounted(lucid: Lucid, tmp_path: Path) -> None:
