@@ -1,12 +1,14 @@
 """Where the log of a mount goes: stderr in the foreground, else a file of bounded size.
 
 A daemon knows its state directory only when the filespace is open, so lines are held until then.
-Names of files never reach the log: it rests on the local disk in clear.
+Names of files never reach the log: it rests on the local disk in clear, and is its owner's alone.
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 from logging.handlers import MemoryHandler, RotatingFileHandler
 from pathlib import Path
 
@@ -18,6 +20,7 @@ FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 HELD_MAX = 10_000
 FILE_BYTES_MAX = 4 << 20
 NAME = "lucid.log"
+MODE = 0o600
 
 
 class _Repeats(logging.Filter):
@@ -51,6 +54,14 @@ class _Held(MemoryHandler):
             super().emit(record)
 
 
+class _File(RotatingFileHandler):
+    """A file of bounded size, made for its owner's eyes only."""
+
+    def _open(self) -> io.TextIOWrapper:
+        fd = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
+        return os.fdopen(fd, "a", encoding="utf-8")
+
+
 class Log:
     """The log of this process. Made once, by the main thread."""
 
@@ -81,9 +92,9 @@ class Log:
         self._held.flush()
 
 
-def _to_file(path: Path) -> RotatingFileHandler:
+def _to_file(path: Path) -> _File:
     try:
-        handler = RotatingFileHandler(path, maxBytes=FILE_BYTES_MAX, backupCount=1, delay=False)
+        handler = _File(path, maxBytes=FILE_BYTES_MAX, backupCount=1, delay=False)
     except OSError as error:
         raise LocalError(f"The log {path} cannot be written: {error.strerror}.") from None
     handler.setFormatter(logging.Formatter(FORM))

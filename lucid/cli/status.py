@@ -85,8 +85,14 @@ def _lines(status: Message) -> list[tuple[str, str, str]]:
 def _state(status: Message) -> tuple[str, str]:
     words = ["unmounted, uploading" if status["phase"] == "closing" else "mounted"]
     words += ["read-only"] if status["read_only"] else []
-    words += ["online" if status["online"] else "the store does not answer"]
+    words += ["online" if status["online"] else _silence(status)]
     return ", ".join(words), "green" if status["online"] else "yellow"
+
+
+def _silence(status: Message) -> str:
+    age = status["last_answer_age_s"]
+    since = "none since the mount" if age is None else f"the last answer came {_ago(float(age))}"
+    return f"the store does not answer ({since})"
 
 
 def _pending(status: Message) -> tuple[str, str]:

@@ -37,6 +37,8 @@ def close_filespace(
                 _drain(opened, timeout, report)
         final = progress_of(opened)
     finally:
+        # Nobody waits for the store any more: what hangs on it ends now, and with it the threads.
+        parts.store.close()
         opened.closing.close()
     return final
 

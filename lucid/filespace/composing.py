@@ -306,6 +306,7 @@ class _Applier:
 
     def __init__(self, replica: Replica, session: int) -> None:
         self._replica = replica
+            online=not opened.away,
         self._author = author_of(replica, session) if session else None
 
     def __call__(self, position: int, op: Op, rows: list[SegmentRow]) -> Effect:

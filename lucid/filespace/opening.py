@@ -20,9 +20,11 @@ from lucid.crypto.keyring import KeyRing, LocalKeys
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.sodium import tag_bytes
 from lucid.errors import (
+    BucketMissing,
     FilespaceMissing,
     LucidError,
     StateForeign,
+    StoreError,
     StoreUnavailable,
     StoreUnfit,
 )
@@ -31,7 +33,7 @@ from lucid.filespace.composing import Ground, compose
 from lucid.filespace.files import Files
 from lucid.filespace.parts import Parts
 from lucid.filespace.recovery import Picture, read
-from lucid.format.device import decode_device
+from lucid.format.device import Device, decode_device
 from lucid.format.journal import Limit, SessionRecord
 from lucid.format.runs import Geometry
 from lucid.local.book import JournalBook
@@ -46,14 +48,19 @@ from lucid.meta.log import LogReader, LogWriter, follow
 from lucid.meta.replica import Replica
 from lucid.meta.verify import Origin
 from lucid.store.base import ObjectStore
+from lucid.store.heard import Heard, HeardStore
 from lucid.store.probe import probe
 from lucid.sync.committer import Committer, Session
 from lucid.types import Clock, Entropy
 
-__all__ = ["Opened", "open_parts"]
+__all__ = ["AWAY", "Opened", "is_known_device", "open_parts"]
 
 log = logging.getLogger(__name__)
 
+AWAY = (StoreUnavailable, BucketMissing)
+"""What says that the store cannot be asked now: no answer, or its disk is not there."""
+LAST_STORE = "store"
+"""In a state directory: the digest of the URL that it was last used with."""
 PROBE_WRITERS = 4
 """Racers of the probe at a mount; at init there are more. Some stores take seconds for many."""
 CATCH_UP_ENTRIES = 100_000
@@ -72,12 +79,15 @@ class Opened:
         self.state: StateDir
         self.cachemap: CacheMap
         self.session = 0
-        self.seen_before = False
         self.problems: list[str] = []
         self.ring: KeyRing
         self.reader: LogReader
         self.entropy: Entropy
         self.probed = False
+        self.seen_before = False
+        self.heard: Heard
+        self.away = ""
+        """Why it was opened without the store; empty when it was not."""
 
     def probe(self) -> None:
         """Look once whether the store still keeps its rules; if not, writing stops."""
@@ -102,23 +112,48 @@ def open_parts(
     clock: Clock,
     entropy: Entropy,
     disk: Disk | None = None,
+    away: StoreError | None = None,
 ) -> Opened:
-    """Open the filespace in `store`. Closes the store when it fails."""
+    """Open the filespace in `store`. Closes the store when it fails.
+
+    `away`: why the store need not be asked now, if a look at it has shown that already.
+    """
     opened = Opened()
     try:
         opened.closing.callback(store.close)
-        _Opening(opened, store, secret, config, clock, entropy, disk or RealDisk()).run()
+        opened.heard = Heard(clock)
+        store = HeardStore(store, opened.heard)
+        opening = _Opening(opened, store, secret, config, clock, entropy, disk or RealDisk())
+        opening.run(away)
         return opened
     except BaseException:
         opened.closing.close()
         raise
 
 
+def is_known_device(url: str, config: Config) -> bool:
+    """Whether this device has opened what is at `url` before, and so can without the store."""
+    place = _known_place(url, config)
+    return place is not None and (place / "device").is_file()
+
+
+def _known_place(url: str, config: Config) -> Path | None:
+    """The state directory, as far as it can be told without the store."""
+    if config.state_dir is not None:
+        return config.state_dir
+    try:
+        return default_place(bytes.fromhex(url_file(url).read_text().strip()))
+    except (OSError, ValueError):
+        return None
+
+
 def url_file(url: str) -> Path:
     """Where the state root remembers which filespace was last seen at a URL."""
-    return (
-        default_place(bytes(16)).parent / "stores" / hashlib.sha256(url.encode()).hexdigest()[:32]
-    )
+    return default_place(bytes(16)).parent / "stores" / _url_digest(url)
+
+
+def _url_digest(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:32]
 
 
 class _Opening:
@@ -145,10 +180,10 @@ class _Opening:
         self._online = True
         self._moved_place = False
 
-    def run(self) -> None:
+    def run(self, away: StoreError | None) -> None:
         forbid_core_dumps()
         self._opened.entropy = self._entropy
-        unlocked = self._unlock()
+        unlocked = self._unlock_offline(away) if away is not None else self._unlock()
         self._opened.unlocked = unlocked
         self._closing.callback(unlocked.keys.close)
         local = self._take_state(unlocked)
@@ -176,34 +211,47 @@ class _Opening:
         """From the store, or while it is away from the copies in the state directory."""
         try:
             return founding.unlock(self._store, self._secret, self._remembered())
-        except StoreUnavailable as error:
-            device = self._known_device()
-            if device is None:
-                raise
-            log.warning("Opening without the store: %s", error)
-            self._online = False
-            kept = decode_device(device)
-            return unlock(kept.superblock, kept.record, self._secret, kept.superblock_hash)
+        except AWAY as error:
+            return self._unlock_offline(error)
 
-    def _known_place(self) -> Path | None:
-        if self._config.state_dir is not None:
-            return self._config.state_dir
+    def _unlock_offline(self, away: StoreError) -> Unlocked:
+        """Raises `away` on a device that has not been here before.
+
+        A place that is not there may be a slip of the pen: only where this device was last it is a
+        disk that is not mounted.
+        """
+        kept = self._known_device()
+        if kept is None or (isinstance(away, BucketMissing) and not self._was_here()):
+            raise away
+        self._go_offline(away)
+        return unlock(kept.superblock, kept.record, self._secret, kept.superblock_hash)
+
+    def _go_offline(self, away: StoreError) -> None:
+        log.warning("Opening without the store: %s", away)
+        self._online = False
+        self._opened.away = str(away)
+
+    def _known_device(self) -> Device | None:
+        if not is_known_device(self._store.url, self._config):
+            return None
+        place = _known_place(self._store.url, self._config)
+        assert place is not None
+        data = StateDir.open(self._disk, place).read_device()
+        return None if data is None else decode_device(data)
+
+    def _was_here(self) -> bool:
+        """Whether this state directory was last used with this very store."""
+        state_dir = self._config.state_dir
+        if state_dir is None:
+            return True  # It was found by the address.
         try:
-            return default_place(bytes.fromhex(url_file(self._store.url).read_text().strip()))
-        except (OSError, ValueError):
-            return None
+            return (state_dir / LAST_STORE).read_text() == _url_digest(self._store.url)
+        except OSError:
+            return False
 
-    def _known_device(self) -> bytes | None:
-        place = self._known_place()
-        if place is None or not (place / "device").is_file():
-            return None
-        return StateDir.open(self._disk, place).read_device()
-
-    def _remembered(self) -> bytes | None:
-        device = self._known_device()
-        if device is None or self._config.state_dir is None:
-            return None
-        return decode_device(device).superblock_hash
+    def _remembered(self) -> Device | None:
+        """What a state directory that was chosen says; the usual one is found by the filespace."""
+        return None if self._config.state_dir is None else self._known_device()
 
     def _take_state(self, unlocked: Unlocked) -> LocalKeys:
         filespace = unlocked.superblock.filespace
@@ -225,7 +273,8 @@ class _Opening:
             if renewed != data and not self._moved_place:
                 state.write_device(renewed)
         self._closing.callback(keys.close)
-        self._remember_url(filespace)
+        if self._online:
+            self._remember_url(filespace)
         return keys
 
     def _probe(self) -> None:
@@ -238,14 +287,16 @@ class _Opening:
             self._opened.probed = True
 
     def _remember_url(self, filespace: bytes) -> None:
-        if self._config.state_dir is not None:
-            return
-        file = url_file(self._store.url)
+        url = self._store.url
         try:
+            if self._config.state_dir is not None:
+                (self._opened.state.path / LAST_STORE).write_text(_url_digest(url))
+                return
+            file = url_file(url)
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file.write_text(filespace.hex())
         except OSError as error:
-            log.warning("Opening offline will need --state-dir: %s", error)
+            log.warning("Opening offline may not be possible later: %s", error)
 
     def _keys(self, unlocked: Unlocked) -> KeyRing:
         superblock = unlocked.superblock
@@ -301,15 +352,15 @@ class _Opening:
         if not self._online:
             return
         try:
-            self._opened.seen_before = replica.head().sequence > 0
+            seen = replica.head().sequence > 0
             reader.check_head()
+            self._opened.seen_before = seen
             follow(reader, replica, CATCH_UP_ENTRIES)
             # Nobody holds anything yet: a kernel that is told to forget a directory in use
             # would take it from under whoever stands in it.
             replica.take_events()
-        except StoreUnavailable as error:
-            self._online = False
-            log.warning("The log was not read to its end: %s", error)
+        except AWAY as error:
+            self._go_offline(error)
         if replica.head().sequence == 0 and self._online:
             raise FilespaceMissing(f"The filespace at {self._store.url} has no log.")
 

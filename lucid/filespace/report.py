@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["progress_of", "status_of"]
 
+SILENT_S = 3.0
+"""Beyond the pause between two looks at the log; who hears nothing for so long is offline."""
+
+
+def is_online(opened: Opened) -> bool:
+    """Whether the store answers. Requests that hang tell so long before they fail."""
+    patience_s = opened.parts.config.poll_idle_s + SILENT_S
+    return opened.committer.online and opened.heard.silent_s < patience_s
+
 
 def problem_of(opened: Opened) -> str:
     """The one sentence that matters most, or an empty one."""
@@ -20,6 +29,7 @@ def problem_of(opened: Opened) -> str:
     sentences = (
         str(stopped) if stopped else "",
         committer.problem,
+        _silence(opened),
         parts.uploader.problem,
         parts.publisher.problem,
         parts.cache.problem if parts.cache.bypassed else "",
@@ -27,6 +37,14 @@ def problem_of(opened: Opened) -> str:
         next((draft.failure for draft in parts.table.all() if draft.failure), ""),
     )
     return next((sentence for sentence in sentences if sentence), "")
+
+
+def _silence(opened: Opened) -> str:
+    """What to say of a store that does not answer, before a request to it has failed."""
+    if is_online(opened):
+        return ""
+    silent_s = opened.heard.silent_s
+    return f"The store has not answered for {silent_s:.0f} s." if silent_s >= 1 else opened.away
 
 
 def progress_of(opened: Opened) -> Progress:
@@ -51,8 +69,8 @@ def status_of(opened: Opened) -> Status:
     engine = opened.cachemap.stats()
     counts = parts.store.counters.snapshot()
     age = None
-    if committer.newest_entry_ns:
-        age = max(0.0, (parts.clock.time_ns() - committer.newest_entry_ns) / 1e9)
+    if opened.reader.newest_ns:
+        age = max(0.0, (parts.clock.time_ns() - opened.reader.newest_ns) / 1e9)
     failed = [draft.failure for draft in parts.table.all() if draft.failure]
     return Status(
         name=(replica.value("name") or b"").decode(errors="replace"),
@@ -63,7 +81,8 @@ def status_of(opened: Opened) -> Status:
         device=session.device_label.decode(errors="replace") if session else "",
         session=opened.session,
         read_only=parts.read_only,
-        online=committer.online,
+        online=is_online(opened),
+        last_answer_age_s=opened.heard.age_s,
         problem=problem_of(opened),
         head=head.sequence,
         head_hash=head.hash.hex(),
@@ -85,7 +104,7 @@ def status_of(opened: Opened) -> Status:
         memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         freshness=(
             "proven: this device has seen this history before"
-            if opened.seen_before
+            if opened.seen_before or committer.compared
             else "unproven: a first mount has nothing to compare the store's history with"
         ),
         locks="local: flock and fcntl locks hold on this machine only",

@@ -89,6 +89,7 @@ class Status(NamedTuple):
     online: bool
     problem: str
     head: int
+    last_answer_age_s: float | None  # of the store; None: it has not answered since the mount
     head_hash: str
     newest_entry_age_s: float | None
     void_entries: int

@@ -44,6 +44,9 @@ __all__ = [
     "follow",
 ]
 
+NEWEST_NOTE = "newest entry"
+"""Under this name the replica keeps when the newest entry was made."""
+TIME_MAX = (1 << 63) - 1
 FORK_NOTE = "fork"
 """Under this name the replica keeps what was seen of a second history."""
 
@@ -85,7 +88,10 @@ class Lost(NamedTuple):
 
 
 class LogReader:
-    """Reads what comes after the view's head. `fork` is the alarm; empty while all is well."""
+    """Reads what comes after the view's head. `fork` is the alarm; empty while all is well.
+
+    `newest_ns`: when the newest entry that is known here was made, ns since 1970; 0 if unknown.
+    """
 
     def __init__(self, store: ObjectStore, ring: KeyRing, view: LogView, origin: Origin) -> None:
         self._store = store
@@ -94,6 +100,8 @@ class LogReader:
         self._origin = origin
         note = view.noted(FORK_NOTE)
         self.fork = "" if note is None else note.decode("utf-8", "replace")
+        newest = view.noted(NEWEST_NOTE)
+        self.newest_ns = 0 if newest is None else int.from_bytes(newest, "big")
 
     def fetch(self, sequence: int) -> bytes | None:
         """The stored bytes of an entry; None if the store has none. Raises StoreError.
@@ -158,7 +166,14 @@ class LogReader:
                 f" (member {found.member.hex()}, session {found.session}). Nothing is written from"
                 " here on. Compare `lucid status` with that member's devices."
             )
+        if isinstance(found, Accepted):
+            self.saw(max((getattr(op, "time_ns", 0) for op in found.body.ops), default=0))
         return found
+
+    def saw(self, time_ns: int) -> None:
+        """The newest entry was made then. Its author's clock may say what it wants."""
+        self.newest_ns = min(max(time_ns, 0), TIME_MAX)
+        self._view.note(NEWEST_NOTE, self.newest_ns.to_bytes(8, "big"))
 
     def clear_fork(self) -> None:
         """The user has compared histories and believes this one."""

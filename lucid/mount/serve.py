@@ -5,8 +5,8 @@ It owns the session, the control socket, the record in the registry and the sign
 filespace at the end, whatever ended it:
 
     unmounted (umount, lucid umount)   upload everything, however long that takes, then end
-    lucid umount --no-wait             leave what is pending to the next mount
-    SIGTERM, SIGINT, SIGHUP            the same, within END_S, also when the store hangs
+    lucid umount --no-wait             leave what is pending to the next mount, and end within
+    SIGTERM, SIGINT, SIGHUP            END_S, whatever the store does
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ __all__ = ["serve"]
 log = logging.getLogger(__name__)
 
 END_S = 5.0
-"""From a signal to the end of the process."""
+"""From a signal, or an unmount that does not wait, to the end of the process."""
 GENTLY_S = 1.5
 """How much of it the mount gets to end by itself, before what waits in it is cut off."""
 CLOSE_S = 2.0
 """How much of it the filespace gets to put away what it holds in memory."""
+PUT_AWAY_AFTER_S = 1.0
+"""How long an unmount that does not wait leaves the closing to the main thread alone."""
 PROGRESS_S = 0.1
 SYNC_S = 24 * 3600.0
 
@@ -205,7 +207,7 @@ class _Service:
             return
 
         def close() -> None:
-            surface.close(wait=False, timeout=CLOSE_S)
+            self._last = surface.close(wait=False, timeout=CLOSE_S)
 
         closer = threading.Thread(target=close, name="lucid-close", daemon=True)
         closer.start()
@@ -261,23 +263,38 @@ class _Service:
             # Before the unmount: the main thread closes as soon as that is done.
             self._hurry.set()
         try:
-            self._unmount()
+            self._take_away()
         except BaseException:
             if hurry:
                 self._hurry.clear()
             raise
-        if self._hurry.is_set() and not self._closed.wait(1.0):
-            self._put_away()  # the main thread may have been waiting for uploads all along
-            self._closed.wait(END_S)
+        if self._hurry.is_set():
+            self._end_soon()
+            return self._progress_message()
+        if not self._unmounted.wait(END_S):
+            raise MountPointBusy(f"{self._point} is unmounted, but requests are still under way.")
         while not self._hurry.is_set() and not self._closed.wait(PROGRESS_S):
             progressing(self._progress_message())
         return self._progress_message()
 
-    def _unmount(self) -> None:
+    def _take_away(self) -> None:
         if self._unmounted.is_set():
             return
         mounted = mountpoint.find(self._point)
         if mounted is not None and mounted.is_ours:
             mountpoint.unmount(self._point)
-        if not self._unmounted.wait(END_S):
-            raise MountPointBusy(f"{self._point} is unmounted, but requests are still under way.")
+
+    def _end_soon(self) -> None:
+        """Closes the filespace and sees that the process ends within END_S from now.
+
+        The main thread may wait for uploads, for requests that hang, or for the store.
+        """
+        threading.Thread(target=self._end_anyway, name="lucid-end", daemon=True).start()
+        if not self._closed.wait(PUT_AWAY_AFTER_S):
+            self._put_away()
+            self._closed.wait(PUT_AWAY_AFTER_S)
+
+    def _end_anyway(self) -> None:
+        if not self.ended.wait(END_S):
+            log.warning("something hangs; the process ends as it is. What was closed is safe.")
+            self._exit(0)

@@ -78,7 +78,9 @@ class Committer:
         poll_fast_s: float,
         poll_idle_s: float,
         pause: random.Random,
+        online: bool,
     ) -> None:
+        """online: opening has just read the log, and compared this device's head with it."""
         self._order = order
         self._staged = staged
         self._is_upload_free = is_upload_free
@@ -102,11 +104,13 @@ class Committer:
         self._commit_s = 0.05
         self._polls = 0
         self._polled = threading.Condition()
-        self.online = False
+        self.online = online
         self.problem = ""
+        self.compared = False
+        """Whether the store has shown, after opening, the head that this device had seen before."""
+        self._to_compare = not online
         self.commits = 0
         self.losses = 0
-        self.newest_entry_ns = 0
         self._thread = threading.Thread(target=self._run, name="lucid-sync", daemon=True)
 
     def start(self) -> None:
@@ -192,6 +196,10 @@ class Committer:
     def catch_up(self) -> int:
         """Fold everything after the head; returns the number of entries."""
         folded = 0
+        if self._to_compare:
+            seen = self._replica.head().sequence > 0
+            self._reader.check_head()
+            self.compared, self._to_compare = seen, False
         while not self._stop.is_set():
             found = self._reader.next()
             if found is None:
@@ -232,7 +240,6 @@ class Committer:
         self._replica.commit_entry(
             found.sequence, found.hash, body, settles=max(positions) if positions else None
         )
-        self.newest_entry_ns = max(getattr(op, "time_ns", 0) for op in body.ops)
         if positions:
             self._settled(max(positions), body)
         self._notes.pop(found.sequence, None)
@@ -300,7 +307,7 @@ class Committer:
         now = self._clock.monotonic()
         self.commits += 1
         self.online, self.problem = True, ""
-        self.newest_entry_ns = self._clock.time_ns()
+        self._reader.saw(self._clock.time_ns())
         self._commit_s = 0.8 * self._commit_s + 0.2 * (now - began)
         if now - self._foreign_at < ACTIVE_S:
             self._not_before = now + min(self._commit_s, 0.5) * self._pause.uniform(0.5, 1.5)

@@ -512,7 +512,7 @@ class MemorySurface:
         return Status(
             name="memory", filespace="0" * 32, store="memory:",
             state_directory=self.state_directory, member="tester", device="here", session=1,
-            read_only=self.read_only, online=True,
+            read_only=self.read_only, online=True, last_answer_age_s=0.0,
             problem="", head=1, head_hash="00", newest_entry_age_s=0.5, void_entries=0,
             pending_ops=self.pending_ops, staged_bytes=0, staged_files=0, failed=(),
             inodes=totals.inodes, data_bytes=totals.data_bytes, cache_bytes=4096,

@@ -1,0 +1,60 @@
+"""Waiting for the daemon of the last mount, which holds the state directory until it has uploaded
+what was left; for `lucid mount`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from lucid.cli.terminal import Bar
+from lucid.cli.uploads import LOOK_S, show_progress
+from lucid.errors import NotMounted, StateInUse
+from lucid.mount import mountpoint, registry
+from lucid.mount.control import Call
+from lucid.types import Clock, SystemClock
+
+__all__ = ["wait_for_predecessor"]
+
+LONGEST_S = 60.0
+"""How long a mount waits; what takes longer is better left to the next mount, or waited for
+knowingly."""
+ANSWER_S = 2.0
+"""A daemon that does not tell how far it is may hang; it is not waited for longer."""
+
+
+def wait_for_predecessor(store: str, state_dir: Path | None, clock: Clock | None = None) -> None:
+    """Returns when no unmounted drive of this store and state directory is left.
+
+    Says whom it waits for, how long at most, and how not to. Raises StateInUse after LONGEST_S.
+    """
+    for record in registry.records():
+        directory = Path(record.state_directory)
+        elsewhere = state_dir is not None and state_dir.resolve() != directory.resolve()
+        # A moment after the umount the record may still say that the drive is mounted.
+        unmounted = record.phase == "closing" or mountpoint.find(Path(record.point)) is None
+        if record.store == store and not elsewhere and unmounted:
+            _wait_for(record, clock or SystemClock())
+
+
+def _wait_for(record: registry.Record, clock: Clock) -> None:
+    at_once = f"lucid umount --no-wait {record.point}"
+    click.echo(
+        f"Process {record.pid} still uploads from the last mount. This waits up to "
+        f"{LONGEST_S:.0f} s for it; to mount at once: {at_once}",
+        err=True,
+    )
+    until = clock.monotonic() + LONGEST_S
+    with Bar("Uploading", clock) as bar:
+        while not registry.wait_for_end(record, LOOK_S):
+            if clock.monotonic() >= until:
+                raise StateInUse(
+                    f"Process {record.pid} still uploads from the last mount. Mount again later, "
+                    f"or leave to the next mount what it has not sent: {at_once}"
+                )
+            # NotMounted: it has just let go; then it ends.
+            with suppress(NotMounted), Call(Path(record.state_directory), "progress") as call:
+                message = call.next(ANSWER_S)
+                if message is not None and "result" in message:
+                    show_progress(bar, message["result"])
