@@ -28,6 +28,7 @@ MiB = 1 << 20
 FILM_BYTES = 200 * MiB
 FILM_SECONDS = 15
 COMMAND_S = 600
+LOOK_S = 0.5
 SKIPPED = shutil.ignore_patterns("site-packages", "dist-packages", "__pycache__", "*.so", "*.a")
 
 
@@ -98,9 +99,32 @@ def make_film(path: Path) -> None:
         say("  ffmpeg is not installed; random bytes stand in for the film")
         path.write_bytes(os.urandom(FILM_BYTES))
         return
-    subprocess.run(command, check=True, timeout=COMMAND_S)
+    with subprocess.Popen(command) as process:
+        until = time.monotonic() + COMMAND_S
+        while not is_over(process):
+            show_growth(path)
+            if time.monotonic() > until:
+                process.kill()
+    if process.returncode:
+        raise SystemExit(f"demo: ffmpeg ended with status {process.returncode}")
     if path.stat().st_size < FILM_BYTES:
         raise SystemExit(f"demo: the film came out too small ({path.stat().st_size} bytes)")
+
+
+def is_over(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended, after waiting a moment for that."""
+    try:
+        process.wait(LOOK_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def show_growth(path: Path) -> None:
+    """How far the film is, on one line that the next thing said writes over."""
+    if sys.stdout.isatty() and path.exists():
+        done = path.stat().st_size
+        print(f"  a film: {done // MiB} of about {FILM_BYTES // MiB} MiB", end="\r", flush=True)
 
 
 def digests(top: Path) -> dict[str, str]:
@@ -110,6 +134,16 @@ def digests(top: Path) -> dict[str, str]:
         for path in sorted(top.rglob("*"))
         if path.is_file()
     }
+
+
+def prepare(demo: Demo, film: Path) -> None:
+    say("Preparing")
+    with timed() as took:
+        make_film(film)
+    show_rate(f"a film is made ({film.stat().st_size // MiB} MiB)", took[0], film.stat().st_size)
+    with timed() as took:
+        demo.lucid("init", demo.store, "--name", "Demo")
+    say(f"  a filespace is made in a directory {took[0]:6.2f} s")
 
 
 def fill(demo: Demo, source: Path, film: Path) -> dict[str, str]:
@@ -165,7 +199,8 @@ def show_frame(demo: Demo, seen: Path) -> None:
 def show_fetched(before: dict[str, Any], after: dict[str, Any]) -> None:
     fetched = after["bytes_fetched"] - before["bytes_fetched"]
     requests = after["requests"].get("get", 0) - before["requests"].get("get", 0)
-    say(f"    fetched from the store: {fetched / MiB:.2f} MiB in {requests} requests")
+    noun = "request" if requests == 1 else "requests"
+    say(f"    fetched from the store: {fetched / MiB:.2f} MiB in {requests} {noun}")
 
 
 def look(demo: Demo, wanted: dict[str, str], film: Path) -> None:
@@ -215,9 +250,7 @@ def main() -> int:
     top = Path(tempfile.mkdtemp(prefix="lucid-demo."))
     demo = Demo(top)
     try:
-        say("Preparing: a film, and a filespace in a directory")
-        make_film(top / "film.mp4")
-        demo.lucid("init", demo.store, "--name", "Demo")
+        prepare(demo, top / "film.mp4")
         wanted = fill(demo, chosen.source, top / "film.mp4")
         look(demo, wanted, top / "film.mp4")
         check_store(demo)
