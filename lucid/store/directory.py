@@ -135,7 +135,7 @@ class DirectoryStore(ObjectStore):
             with self._lock:
                 self._known.clear()
             raise StoreUnavailable(
-                f"{key} lost its place in {self._root} while it was written. Try again."
+                f"An object lost its place in {self._root} while it was written. Try again."
             ) from error
 
     def _write_new(self, root: int, path: str, views: Sequence[memoryview]) -> None:
@@ -291,14 +291,14 @@ class DirectoryStore(ObjectStore):
             os.close(self._fd)
             self._fd = -1
 
-    def classify(self, error: OSError, key: str) -> StoreError:
+    def classify(self, error: OSError) -> StoreError:
         """What an error of the file system means to a caller of the store."""
         text = os.strerror(error.errno) if error.errno else str(error)
         if error.errno in _DENIED:
             return StoreDenied(f"{self._root} refuses: {text}. Check its owner and mode.")
         if error.errno in (errno.ENOENT, errno.ENOTDIR) and self._is_gone():
             return BucketMissing(f"There is no directory {self._root}. Make it, or mount its disk.")
-        return StoreUnavailable(f"{self._root} failed at {key}: {text}. Check its disk.")
+        return StoreUnavailable(f"{self._root} failed: {text}. Check its disk.")
 
     def _is_gone(self) -> bool:
         try:
@@ -313,20 +313,20 @@ class _Use:
 
     def __init__(self, store: DirectoryStore, key: str) -> None:
         self._store = store
-        self._key = check_key(key)
+        check_key(key)
 
     def __enter__(self) -> int:
         try:
             return self._store._take()
         except OSError as error:
-            raise self._store.classify(error, self._key) from error
+            raise self._store.classify(error) from error
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._store._release()
         if isinstance(error, LucidError):
             return  # Ours already, also where it is an OSError beside.
         if isinstance(error, OSError):
-            raise self._store.classify(error, self._key) from error
+            raise self._store.classify(error) from error
 
 
 class _Open:

@@ -85,18 +85,18 @@ class FaultPlan:
         """What happens to this call. Raises what needs no store at all."""
         with self._lock:
             if self._is_dead:
-                raise StoreUnavailable(f"The store is cut off (while {method} {key}).")
+                raise StoreUnavailable(f"The store is cut off (while {method}).")
             fault = self._scripted(method, key)
             if fault is None:
                 fault = self._drawn()
             if fault is not None:
                 self.happened.append((method, key, fault))
         if fault is Fault.REFUSE:
-            raise SlowDown(f"The store asks for fewer requests (while {method} {key}).")
+            raise SlowDown(f"The store asks for fewer requests (while {method}).")
         if fault is Fault.BUSY:
-            raise StoreConflict(f"The store is busy with {key}.")
+            raise StoreConflict("The store is busy with another write of this object.")
         if fault in (Fault.HANG, Fault.PAUSE):
-            self._hang(fault, method, key)
+            self._hang(fault, method)
         return fault
 
     def _scripted(self, method: str, key: str) -> Fault | None:
@@ -117,13 +117,13 @@ class FaultPlan:
                 return fault
         return None
 
-    def _hang(self, fault: Fault, method: str, key: str) -> None:
+    def _hang(self, fault: Fault, method: str) -> None:
         self.hanging.release()
         self._released.wait(self.hang_s)
         if self._stopped.is_set():
             raise Stopped("The connection to the store is closed.")
         if fault is Fault.HANG:
-            raise StoreUnavailable(f"The store did not answer (while {method} {key}).")
+            raise StoreUnavailable(f"The store did not answer (while {method}).")
 
 
 class FaultyStore(StoreLayer):
@@ -141,7 +141,7 @@ class FaultyStore(StoreLayer):
         if fault is Fault.VANISH:
             return self.inner.get(_other(key), start, length)
         data = self.inner.get(key, start, length)
-        return bytes(_spoil(fault, key, bytearray(data)))
+        return bytes(_spoil(fault, bytearray(data)))
 
     def get_into(
         self, key: str, start: int, buffer: bytearray | memoryview, on_data: OnData | None = None
@@ -158,7 +158,7 @@ class FaultyStore(StoreLayer):
                 view[:half] = data[:half]
                 if on_data is not None and half:
                     on_data(half)
-            data = _spoil(fault, key, data)
+            data = _spoil(fault, data)
             view[: len(data)] = data
         if on_data is not None and data:
             on_data(len(data))
@@ -167,13 +167,13 @@ class FaultyStore(StoreLayer):
     def put_if_absent(self, key: str, body: Body) -> None:
         fault = self.plan.next("put", key)
         self.inner.put_if_absent(key, body)
-        _lose(fault, key)
+        _lose(fault)
 
     def list(
         self, prefix: str, start_after: str = "", limit: int | None = None
     ) -> Iterator[ObjectInfo]:
         fault = self.plan.next("list", prefix)
-        _lose(fault, prefix)
+        _lose(fault)
         if fault is not Fault.STALE_LIST:
             return self.inner.list(prefix, start_after, limit)
         found = list(self.inner.list(prefix, start_after))
@@ -184,11 +184,11 @@ class FaultyStore(StoreLayer):
         names = tuple(keys)
         fault = self.plan.next("delete", names[0] if names else "")
         self.inner.delete(names)
-        _lose(fault, names[0] if names else "")
+        _lose(fault)
 
     def stat(self, key: str) -> ObjectInfo:
         fault = self.plan.next("stat", key)
-        _lose(fault, key)
+        _lose(fault)
         return self.inner.stat(_other(key) if fault is Fault.VANISH else key)
 
     def date_ns(self) -> int:
@@ -204,13 +204,13 @@ class FaultyStore(StoreLayer):
         super().close()
 
 
-def _lose(fault: Fault | None, key: str) -> None:
+def _lose(fault: Fault | None) -> None:
     if fault in (Fault.LOSE_ANSWER, Fault.RESET):
-        raise StoreUnavailable(f"The answer about {key} was lost.")
+        raise StoreUnavailable("The answer was lost.")
 
 
-def _spoil(fault: Fault | None, key: str, data: bytearray) -> bytearray:
-    _lose(fault, key)
+def _spoil(fault: Fault | None, data: bytearray) -> bytearray:
+    _lose(fault)
     if fault is Fault.TRUNCATE:
         return data[: len(data) // 2]
     if fault is Fault.WRONG_BYTES and data:

@@ -132,7 +132,7 @@ class S3Store(ObjectStore):
         def read(response: Response) -> bytes:
             expected = self._expected(response, key, start, length)
             data = response.read_all(expected) if expected != 0 else b""
-            self._check_whole(key, len(data), expected)
+            self._check_whole(len(data), expected)
             return data
 
         return self._signed("get", "GET", key, _range(start, length), read)
@@ -150,7 +150,7 @@ class S3Store(ObjectStore):
             expected = self._expected(response, key, start, len(view))
             with view[:expected] as part:
                 got = response.read_into(part, on_data)
-            self._check_whole(key, got, expected)
+            self._check_whole(got, expected)
             return got
 
         return self._signed("get", "GET", key, _range(start, len(view)), read)
@@ -164,7 +164,7 @@ class S3Store(ObjectStore):
             first, total = _content_range(response.headers.get("content-range", ""))
             if first != start:
                 raise StoreUnavailable(
-                    f"{self.url} sent another range of {key} than was asked. Try again."
+                    f"{self.url} sent another range of an object than was asked. Try again."
                 )
             rest = None if total is None else total - start
         elif response.status == 200 and start == 0:
@@ -178,11 +178,11 @@ class S3Store(ObjectStore):
             self._raise_for(response, key)
         return want if rest is None else rest if want is None else min(rest, want)
 
-    def _check_whole(self, key: str, got: int, expected: int | None) -> None:
+    def _check_whole(self, got: int, expected: int | None) -> None:
         self._counters.add("get", requests=0, received=got)
         if expected is not None and got != expected:
             raise StoreUnavailable(
-                f"{self.url} sent {got} of {expected} bytes of {key}. Try again."
+                f"{self.url} sent {got} of {expected} bytes of an object. Try again."
             )
 
     def put_if_absent(self, key: str, body: Body) -> None:

@@ -47,6 +47,7 @@ def is_stale_signature(status: int, code: str) -> bool:
 def classify(status: int, code: str, *, url: str, key: str, region: str = "") -> StoreError:
     """The error for an answer that is no success. `region` is what the store says the bucket's is.
 
+    What may pass by itself is shown to people, as `lucid status` does, and names no object.
     404 without a code is a missing object: that is all a HEAD can say.
     """
     what = f"status {status} {code}".rstrip()
@@ -57,7 +58,7 @@ def classify(status: int, code: str, *, url: str, key: str, region: str = "") ->
     if status == 412:
         return ObjectExists(f"{key} is in {url} already.")
     if status == 409:
-        return StoreConflict(f"{url} was busy with another write of {key}.")
+        return StoreConflict(f"{url} was busy with another write of this object.")
     if status == 403 or code in _DENIED or code in _STALE:
         sentence = _DENIED.get(code, f"refused access ({code or status}). {_KEYS}")
         return StoreDenied(f"{url} {sentence}")

@@ -38,11 +38,11 @@ def settle_put(key: str, views: Sequence[memoryview], put: Callable[[], None], r
             # Taken a moment ago and gone now: deleted in between, or a store that answers from
             # an old copy. Nothing is known, so ask again.
             raise StoreUnavailable(
-                f"The store says that {key} is taken and missing. Try again."
+                "The store says that an object is there and missing. Try again."
             ) from doubt
         raise doubt from None
     except StoreUnavailable as fault:
-        raise type(fault)(f"whether {key} was written is not known yet: {fault}") from doubt
+        raise type(fault)(f"Whether an object was written is not known yet: {fault}") from doubt
     if not holds(found, views):
         raise ObjectExists(f"{key} is in the store with other content.") from doubt
 

@@ -175,9 +175,10 @@ def test_one_process_a_state_directory(place: Place) -> None:
 def test_the_state_directory_of_another_filespace(place: Place, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     other = Place(tmp_path / "second")
-    with pytest.raises(HistoryFork, match="another filespace") as caught:
+    with pytest.raises(StateForeign, match="another filespace") as caught:
         place.open(config=Config(state_dir=other.state))
-    assert caught.value.exit_code == 10
+    assert caught.value.exit_code == 12
+    assert place.url in str(caught.value)
     with other.open() as fs:
         assert fs.read_bytes("/file") == b"bytes"
 
