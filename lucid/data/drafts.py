@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 
 from lucid.data.draft import Draft
+from lucid.engine.hits import HitTable
 
 __all__ = ["DraftTable"]
 
@@ -16,7 +17,9 @@ __all__ = ["DraftTable"]
 class DraftTable:
     """Drafts by inode, private ones also by (parent, name)."""
 
-    def __init__(self) -> None:
+    def __init__(self, hits: HitTable) -> None:
+        """hits: does not serve an inode for as long as it has a draft."""
+        self._hits = hits
         self._lock = threading.Lock()
         self._by_ino: dict[int, Draft] = {}
         self._by_name: dict[tuple[int, bytes], Draft] = {}
@@ -37,8 +40,10 @@ class DraftTable:
         """Keep `draft`, unless its inode has one already: the one that counts is returned."""
         with self._lock:
             found = self._by_ino.setdefault(draft.ino, draft)
-            if found is draft and draft.private:
-                self._name(draft)
+            if found is draft:
+                self._hits.shadow(draft.ino)
+                if draft.private:
+                    self._name(draft)
             return found
 
     def remove(self, draft: Draft) -> None:
@@ -46,6 +51,7 @@ class DraftTable:
         with self._lock:
             if self._by_ino.get(draft.ino) is draft:
                 del self._by_ino[draft.ino]
+                self._hits.unshadow(draft.ino)
             self._unname(draft)
 
     def unname(self, draft: Draft) -> None:

@@ -20,10 +20,12 @@ from lucid.data.drafting import Drafting
 from lucid.data.drafts import DraftTable
 from lucid.data.fetch import Fetcher
 from lucid.data.memory import MemoryBudget
+from lucid.data.prefetch import Prefetcher
 from lucid.data.reading import BlockReader, MapBuilder
 from lucid.data.segments import KeySource, StagedSegments
 from lucid.data.upload import Uploader
 from lucid.engine.cachemap import CacheMap
+from lucid.engine.hits import HitTable
 from lucid.engine.pool import Pool
 from lucid.engine.reader import Reader
 from lucid.errors import InternalError, ReadOnly
@@ -142,6 +144,7 @@ class _Composing:
         )
         reader = Reader(self._cachemap, pool, ground.geometry.block_size)
         self._reader = BlockReader(self._cachemap, reader, self._fetcher)
+        self._hits = HitTable(reader)
 
     def _make_cache(self) -> Pool:
         ground, state, config = self._ground, self._opened.state, self._ground.config
@@ -198,7 +201,7 @@ class _Composing:
         self._closing.callback(self._uploader.close)
         self._closing.callback(self._memory.close)
         self._staged.upload = self._uploader.submit
-        self._table = DraftTable()
+        self._table = DraftTable(self._hits)
         self._publisher = Publisher(
             self._order,
             self._table,
@@ -230,7 +233,11 @@ class _Composing:
     def parts(self) -> None:
         """Everything in one place, for the operations."""
         ground, config = self._ground, self._ground.config
-        file_maps = FileMaps(ground.replica, self._maps, self._cachemap, ground.geometry)
+        file_maps = FileMaps(
+            ground.replica, self._maps, self._cachemap, ground.geometry, self._hits
+        )
+        prefetcher = Prefetcher(self._hits, file_maps.newest, self._reader)
+        self._closing.callback(prefetcher.close)
         self._opened.parts = Parts(
             config=replace(config, state_dir=self._opened.state.path),
             clock=ground.clock,
@@ -252,6 +259,7 @@ class _Composing:
             order=self._order,
             publisher=self._publisher,
             file_maps=file_maps,
+            hits=self._hits,
             next_op_id=self._next_op_id,
         )
         self._opened.files = Files(self._opened.parts)
@@ -298,6 +306,7 @@ class _Composing:
             poll_fast_s=config.poll_fast_s,
             poll_idle_s=config.poll_idle_s,
             pause=random.Random(ground.entropy(8)),
+            online=not opened.away,
         )
 
 
@@ -306,7 +315,6 @@ class _Applier:
 
     def __init__(self, replica: Replica, session: int) -> None:
         self._replica = replica
-            online=not opened.away,
         self._author = author_of(replica, session) if session else None
 
     def __call__(self, position: int, op: Op, rows: list[SegmentRow]) -> Effect:

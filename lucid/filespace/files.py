@@ -11,7 +11,7 @@ import stat
 import threading
 
 from lucid.data.draft import Draft
-from lucid.data.streams import Streams
+from lucid.engine.streams import Streams
 from lucid.errors import (
     BadHandle,
     DataError,
@@ -41,7 +41,7 @@ SPILL_ABOVE = 0.5
 class Handle:
     """One open file."""
 
-    __slots__ = ("append", "closed", "ino", "lock", "readable", "streams", "writable", "wrote")
+    __slots__ = ("append", "closed", "ino", "number", "readable", "streams", "writable", "wrote")
 
     def __init__(self, ino: int, flags: int, streams: Streams) -> None:
         mode = flags & os.O_ACCMODE
@@ -50,7 +50,7 @@ class Handle:
         self.writable = mode in (os.O_WRONLY, os.O_RDWR)
         self.append = bool(flags & os.O_APPEND)
         self.streams = streams
-        self.lock = threading.Lock()
+        self.number: int | None = None
         self.wrote = False
         self.closed = False
 
@@ -222,13 +222,21 @@ class Files:
         blockmap = parts.file_maps.newest(handle.ino)
         if offset >= blockmap.size:
             return memoryview(b"")
-        with handle.lock:
-            want = handle.streams.read(offset, length, blockmap.size)
+        want = handle.streams.read(offset, length, blockmap.size)
         if want is not None:
-            parts.reader.ahead(blockmap, want.start, want.end - want.start)
+            start, end = want
+            parts.reader.ahead(blockmap, start, end - start)
         return memoryview(parts.reader.read(blockmap, offset, length))
 
-    def write(self, handle: Handle, offset: int, data: bytes | memoryview) -> int:
+    def serve(self, handle: Handle, number: int) -> None:
+        """See Surface.serve. Whoever writes may be moved to another inode, and sees its draft."""
+        if handle.readable and not handle.writable and not handle.wrote:
+            handle.number = number
+            self._parts.hits.open(number, handle.ino, handle.streams)
+
+    def write(
+        self, handle: Handle, offset: int, data: bytes | memoryview, in_place: bool = False
+    ) -> int:
         parts = self._parts
         if not handle.writable:
             raise BadHandle
@@ -248,7 +256,7 @@ class Files:
             memory.held(min(len(data), memory.total), parts.config.write_wait_s),
             self.writing(handle) as draft,
         ):
-            count = parts.drafting.write(draft, offset, data, handle.append)
+            count = parts.drafting.write(draft, offset, data, handle.append and not in_place)
         handle.wrote = True
         return count
 
@@ -336,6 +344,8 @@ class Files:
         if handle.closed:
             raise InternalError("A handle is released once.")
         handle.closed = True
+        if handle.number is not None:
+            parts.hits.close(handle.number)
         ino = self._follow(handle)
         still_open = self._count(ino, -1, handle.writable)
         draft = parts.table.get(ino)

@@ -16,6 +16,7 @@ import numpy as np
 from lucid.data.reading import MapBuilder
 from lucid.engine.blockmap import BlockMap
 from lucid.engine.cachemap import CacheMap
+from lucid.engine.hits import HitTable
 from lucid.errors import CorruptObject, NotFound
 from lucid.format.runs import Geometry
 from lucid.meta.replica import Replica
@@ -29,12 +30,19 @@ class FileMaps:
     """BlockMaps by inode, the longest unused out first."""
 
     def __init__(
-        self, replica: Replica, builder: MapBuilder, cachemap: CacheMap, geometry: Geometry
+        self,
+        replica: Replica,
+        builder: MapBuilder,
+        cachemap: CacheMap,
+        geometry: Geometry,
+        hits: HitTable,
     ) -> None:
+        """hits: gets every map that is kept here, for as long as it is."""
         self._replica = replica
         self._builder = builder
         self._cachemap = cachemap
         self._geometry = geometry
+        self._hits = hits
         self._lock = threading.Lock()
         self._maps: OrderedDict[int, BlockMap] = OrderedDict()
         self._changes = 0
@@ -49,8 +57,9 @@ class FileMaps:
         with self._lock:
             if changes == self._changes:
                 self._maps[ino] = built
+                self._hits.set_map(ino, built)
                 if len(self._maps) > KEPT:
-                    self._maps.popitem(last=False)
+                    self._hits.drop_map(self._maps.popitem(last=False)[0])
         return built
 
     def at(self, ino: int, version: int | None) -> tuple[int, BlockMap]:
@@ -84,9 +93,12 @@ class FileMaps:
         with self._lock:
             self._changes += 1
             for ino in inodes:
-                self._maps.pop(ino, None)
+                if self._maps.pop(ino, None) is not None:
+                    self._hits.drop_map(ino)
 
     def forget_all(self) -> None:
         with self._lock:
             self._changes += 1
+            for ino in self._maps:
+                self._hits.drop_map(ino)
             self._maps.clear()

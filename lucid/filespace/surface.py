@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from lucid.engine.hits import HitTable
+
 __all__ = [
     "Attributes",
     "DirectoryEntry",
@@ -87,9 +89,9 @@ class Status(NamedTuple):
     session: int
     read_only: bool
     online: bool
+    last_answer_age_s: float | None  # of the store; None: it has not answered since the mount
     problem: str
     head: int
-    last_answer_age_s: float | None  # of the store; None: it has not answered since the mount
     head_hash: str
     newest_entry_age_s: float | None
     void_entries: int
@@ -162,8 +164,22 @@ class Surface(Protocol):
         """Any contiguous buffer; shorter only at the end of the file."""
         ...
 
-    def write(self, handle: FileHandle, offset: int, data: bytes | memoryview) -> int:
-        """O_APPEND handles write at the end that is known here, whatever `offset` says."""
+    @property
+    def hits(self) -> HitTable | None:
+        """What the mount may answer without asking; None where there is no such thing."""
+        ...
+
+    def serve(self, handle: FileHandle, number: int) -> None:
+        """The mount calls this handle `number`: `hits` may answer its reads until `release`."""
+        ...
+
+    def write(
+        self, handle: FileHandle, offset: int, data: bytes | memoryview, in_place: bool = False
+    ) -> int:
+        """O_APPEND handles write at the end that is known here, whatever `offset` says.
+
+        in_place: at `offset` all the same; pages of a mapping are written so.
+        """
         ...
 
     def flush(self, handle: FileHandle) -> None:

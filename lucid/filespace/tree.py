@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lucid.data.draft import Draft
+from lucid.engine.hits import HitTable
 from lucid.errors import DataError, InternalError, TimedOut
 from lucid.filespace.attributes import AttributeOps
 from lucid.filespace.closing import close_filespace

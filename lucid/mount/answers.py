@@ -11,10 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import llfuse
-
 from lucid.errors import LucidError
 from lucid.filespace.surface import Attributes
+from lucid.mount.fuse import llfuse
 
 __all__ = ["TIMEOUT_S", "EntryMaker", "answered"]
 

@@ -18,11 +18,10 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import llfuse
-
 from lucid.errors import Exists, NotFound
 from lucid.filespace.surface import Attributes, DirectoryEntry, FileHandle, Surface
 from lucid.mount.answers import EntryMaker, answered
+from lucid.mount.fuse import llfuse, low
 from lucid.mount.notifier import Notifier
 
 __all__ = ["Operations"]
@@ -261,6 +260,7 @@ class Operations:
 
     def _opened(self, handle: FileHandle, flags: int) -> int:
         fh = next(self._numbers)
+        self._surface.serve(handle, fh)
         if flags & os.O_APPEND:
             self._appending.add(fh)
         self._handles[fh] = handle
@@ -310,12 +310,15 @@ class Operations:
     @answered
     def write(self, fh: int, offset: int, data: bytes) -> int:
         handle = self._handle(fh)
+        appends = fh in self._appending
         number = self._transfers.begin(handle.ino)
         try:
-            written = self._surface.write(handle, offset, data)
+            # A page of a mapping goes where it belongs, also through a descriptor that appends.
+            in_place = appends and low.is_page_write()
+            written = self._surface.write(handle, offset, data, in_place)
         finally:
             self._transfers.end(handle.ino, number)
-        if fh in self._appending:
+        if appends and not in_place:
             end = self._surface.attributes(handle.ino).size
             if end != offset + written:
                 # The kernel did not know the end: its pages have these bytes at the wrong place.

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import llfuse
-
 from lucid.errors import FuseMissing, InternalError, MountError
 from lucid.filespace.surface import Surface
 from lucid.mount import mountpoint
+from lucid.mount.crew import Crew
+from lucid.mount.fuse import check_low, llfuse, low
 from lucid.mount.notifier import Notifier
 from lucid.mount.operations import Operations
 from lucid.mount.options import MAX_BACKGROUND, MountOptions
@@ -28,11 +28,12 @@ __all__ = ["WORKERS", "Session"]
 
 log = logging.getLogger(__name__)
 
-WORKERS = MAX_BACKGROUND + 32
-"""Requests handled at once. A worker waits for the store when a read misses, and the kernel makes
-several requests of one read: with 64 workers 64 hung readers held a cached read for 30 s, with
-these its p99 is 3 ms (measured). The kernel lets MAX_BACKGROUND reads be under way; the rest is for
-what is no read. A worker costs 150 KB."""
+WORKERS = 8
+"""Threads of llfuse's own. More are added while these are busy, up to EXTRA_WORKERS."""
+EXTRA_WORKERS = MAX_BACKGROUND + 24
+"""A worker waits for the store when a read misses, and the kernel makes several requests of one
+read: with 64 workers 64 hung readers held a cached read for 30 s, with this many its p99 is 3 ms
+(measured). The kernel lets MAX_BACKGROUND reads be under way; the rest is for what is no read."""
 SWITCH_INTERVAL_S = 5e-5
 """How soon a Python thread that computes gives up the interpreter. Each request takes it four
 times: with the default of 5 ms one busy thread takes stat from 11,600 to 65 a second (measured)."""
@@ -59,6 +60,7 @@ class Session:
         self._workers = workers
         self._surface = surface
         self._notifier = Notifier()
+        self._crew = Crew(EXTRA_WORKERS)
         owner = None if options.owners else (os.getuid(), os.getgid())
         self._operations = Operations(
             surface, owner=owner, on_ready=on_ready, notifier=self._notifier
@@ -107,7 +109,7 @@ class Session:
 
     def _mount(self) -> int:
         """The descriptor of /dev/fuse that this mount uses."""
-        before = set(_fuse_descriptors())
+        before, sessions = set(_fuse_descriptors()), low.stats()["sessions"]
         said: list[str] = []
         try:
             with _captured_stderr(said):
@@ -116,14 +118,23 @@ class Session:
             raise _mount_failed(self.point, "".join(said)) from None
         sys.stderr.write("".join(said))  # what others said meanwhile
         (fd,) = set(_fuse_descriptors()) - before
+        try:
+            check_low(sessions)
+        except BaseException:
+            llfuse.close(unmount=True)
+            raise
+        low.serve_hits(self._surface.hits)
         return fd
 
     def _serve(self) -> int | None:
+        self._crew.start()
         try:
             signal_number: int | None = llfuse.main(self._workers)
         except Exception as error:
             log.exception("the mount ended by an error")
             raise InternalError(f"The mount of {self.point} ended by an error: {error}") from error
+        finally:
+            self._crew.stop()
         return signal_number
 
     def _end(self, mounted: mountpoint.Mount | None) -> None:
@@ -131,6 +142,7 @@ class Session:
         if not self._notifier.stop() and mounted is not None and mountpoint.abort(mounted):
             self._notifier.stop()
         llfuse.close(unmount=True)
+        low.serve_hits(None)
 
 
 def _fuse_descriptors() -> Iterator[int]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lucid import errors
+from lucid.engine.hits import HitTable
 from lucid.filespace.surface import (
     Attributes,
     DirectoryEntry,
@@ -85,6 +86,7 @@ class MemorySurface:
         self._pace_s = pace_s
         self._never = threading.Event()
         self.closed = False
+        self.hits: HitTable | None = None
         self._lock = threading.RLock()
         self._next = FIRST_ID
         self._nodes = {ROOT: Node(ROOT, stat.S_IFDIR | 0o755, os.getuid(), os.getgid(), nlink=2)}
@@ -366,12 +368,17 @@ class MemorySurface:
                 done += take
             return memoryview(answer)
 
-    def write(self, handle: FileHandle, offset: int, data: bytes | memoryview) -> int:
+    def serve(self, handle: FileHandle, number: int) -> None:
+        pass
+
+    def write(
+        self, handle: FileHandle, offset: int, data: bytes | memoryview, in_place: bool = False
+    ) -> int:
         self._called("write")
         with self._lock:
             node = self._open_node(handle)
             assert isinstance(handle, Handle)
-            if handle.flags & os.O_APPEND:
+            if handle.flags & os.O_APPEND and not in_place:
                 offset = node.size
             self._put(node, offset, data)
             return len(data)

@@ -149,7 +149,6 @@ def test_a_drive_answers_as_a_directory_does(rig: Rig) -> None:
     assert rig.lucid.json("fsck", rig.store, "--read-data")["clean"] is True
 
 
-@pytest.mark.xfail(strict=True, reason="the page is written at the end, like an append")
 def test_a_mapping_of_a_descriptor_for_appending(rig: Rig) -> None:
     """S-10, where it meets S-9: a page is written back through the handle it was mapped by."""
     path = rig.point / "f"

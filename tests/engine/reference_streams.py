@@ -1,20 +1,10 @@
-"""Which bytes of a file to fetch before they are asked for: the policy, pure.
-
-One `Streams` belongs to one open handle. Each read is told to it; it answers with the range that
-should be on its way. Sequential readers are followed, two and more at once; random readers get
-nothing. The owner locks.
-
-Policy: a read that begins at offset 0 opens a stream with a window of 1 MiB; a second read that
-goes on where an earlier one ended opens one with a window of one block. The window doubles when
-the reader has used up half of what was asked for ahead, up to a limit; memory pressure halves it.
-Requests of the kernel come out of order and a little back, and short skips forward keep a stream.
-"""
+"""The read-ahead policy in plain Python, said once more: see engine/streams.pyx for the words."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Stream", "Streams", "Want"]
+__all__ = ["Streams", "Want"]
 
 MiB = 1024 * 1024
 FIRST_WINDOW = MiB
@@ -30,7 +20,7 @@ class Want(NamedTuple):
     end: int
 
 
-class Stream:
+class _Stream:
     """One sequential reader. `position` is the end of its furthest read, `asked` how far was
     fetched."""
 
@@ -49,7 +39,7 @@ class Streams:
     def __init__(self, block_size: int, window_max: int) -> None:
         self._block = block_size
         self._window_max = window_max
-        self._streams: list[Stream] = []
+        self._streams: list[_Stream] = []
         self._ends: list[int] = []  # where recent reads that belong to no stream ended
         self._clock = 0
 
@@ -81,14 +71,14 @@ class Streams:
         for stream in self._streams:
             stream.window = max(self._block, stream.window // 2)
 
-    def _match(self, offset: int, end: int) -> Stream | None:
+    def _match(self, offset: int, end: int) -> _Stream | None:
         for stream in self._streams:
             back = stream.position - offset
             if (back >= 0 and back <= BACKWARD + stream.window // 8) or 0 < -back <= FORWARD:
                 return stream
         return None
 
-    def _begin(self, offset: int, end: int) -> Stream | None:
+    def _begin(self, offset: int, end: int) -> _Stream | None:
         if offset == 0:
             window = FIRST_WINDOW
         elif any(0 <= offset - last <= self._block for last in self._ends):
@@ -97,7 +87,7 @@ class Streams:
             self._ends.append(end)
             del self._ends[:-STREAMS_MAX]
             return None
-        stream = Stream(end, window)
+        stream = _Stream(end, window)
         if len(self._streams) >= STREAMS_MAX:
             self._streams.remove(min(self._streams, key=lambda one: one.used))
         self._streams.append(stream)

@@ -7,8 +7,11 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lucid.data.streams import FIRST_WINDOW, Streams
+from lucid.engine.streams import FIRST_WINDOW, Streams
+from tests.engine import reference_streams
 
 KiB, MiB = 1024, 1024 * 1024
 BLOCK = 128 * KiB
@@ -27,7 +30,7 @@ class Reader:
     def read(self, offset: int, length: int = BLOCK) -> None:
         want = self.streams.read(offset, length, self.size)
         if want is not None:
-            assert 0 <= want.start < want.end <= self.size
+            assert 0 <= want[0] < want[1] <= self.size
             self.asked.append(want)
 
     def all(self, start: int, end: int, step: int = BLOCK) -> None:
@@ -143,3 +146,40 @@ def test_nothing_beyond_the_end_is_asked_for() -> None:
     reader.read(9_000, 4096)
     assert all(end <= 5_000 for _, end in reader.asked)
     Reader(0).read(0, 4096)
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("go on"), st.integers(-600_000, 2_500_000), st.integers(0, 300_000)),
+    st.tuples(st.just("jump"), st.integers(0, SIZE), st.integers(0, 300_000)),
+    st.tuples(st.just("back to"), st.integers(0, 5), st.integers(1, 200_000)),
+    st.tuples(st.just("shrink"), st.just(0), st.just(0)),
+)
+
+
+@given(st.lists(STEPS, max_size=120), st.sampled_from([5_000, 3 * MiB, SIZE]))
+@settings(deadline=None)
+def test_it_does_what_the_plain_one_does(steps: list[tuple[str, int, int]], size: int) -> None:
+    ours, plain = Streams(BLOCK, WINDOW), reference_streams.Streams(BLOCK, WINDOW)
+    ends = [0]
+    for kind, number, length in steps:
+        if kind == "shrink":
+            ours.shrink()
+            plain.shrink()
+            continue
+        offset = number
+        if kind == "go on":
+            offset = max(0, ends[-1] + number)
+        elif kind == "back to":
+            offset = ends[-1 - number] if number < len(ends) else 0
+        assert ours.read(offset, length, size) == plain.read(offset, length, size)
+        ends.append(offset + length)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError):
+        Streams(0, WINDOW)
+    with pytest.raises(ValueError):
+        Streams(BLOCK, BLOCK - 1)
+    for wrong in ((-1, 1, 1), (0, -1, 1), (0, 1, -1), (2**63 - 1, 1, 1)):
+        with pytest.raises(ValueError):
+            Streams(BLOCK, WINDOW).read(*wrong)

@@ -1,0 +1,1 @@
+"""Numbers to pointers: for the engine's own modules, nothing in it is for Python."""

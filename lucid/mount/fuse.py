@@ -1,0 +1,46 @@
+"""The door to llfuse: loads the low extension before it, in the one order that works.
+
+Everything in `lucid.mount` takes llfuse from here. The low extension exports functions of libfuse;
+llfuse uses them when they are in the global scope of the dynamic linker before it is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from lucid.errors import FuseMissing
+
+_flags = sys.getdlopenflags()
+sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+try:
+    from lucid.mount import _low as low
+except ImportError as _cause:
+    raise FuseMissing(
+        f"The mount's extension is not there ({_cause}). "
+        "In a source tree run ./build.sh; otherwise install libfuse2 and lucidfs again."
+    ) from _cause
+finally:
+    sys.setdlopenflags(_flags)
+
+import llfuse  # noqa: E402  # after the extension, see above
+
+__all__ = ["check_low", "llfuse", "low"]
+
+MAPS = Path("/proc/self/maps")
+
+
+def check_low(sessions_before: int) -> None:
+    """Raises FuseMissing unless llfuse's new session went through the low extension.
+
+    Without it locks and reads would be served in other ways than is promised.
+    """
+    copies = {line.split()[-1] for line in MAPS.read_text().splitlines() if "libfuse.so" in line}
+    if len(copies) > 1:
+        raise FuseMissing(f"Two copies of libfuse are loaded: {', '.join(sorted(copies))}.")
+    if low.stats()["sessions"] != sessions_before + 1:
+        raise FuseMissing(
+            "llfuse was loaded before lucid.mount, or does not use the system's libfuse. "
+            "Import lucid.mount first, and install llfuse from source."
+        )
