@@ -161,7 +161,7 @@ def test_a_daemon_that_dies_is_told_too(background: Background) -> None:
 def test_a_second_mount_at_one_place(background: Background) -> None:
     background.start()
     done = background.start()
-    assert done.stdout.startswith("MountPointBusy: lucid:memory is mounted at")
+    assert done.stdout.startswith("MountPointBusy: memory is mounted at")
     assert f"lucid umount {background.point}" in done.stdout
     assert done.returncode == 17
     assert (background.point).stat().st_ino == 1, "the first goes on"

@@ -15,8 +15,8 @@ from tests.tidy import tree
 ERRORS = frozenset(errors.__all__)
 COMMAND = re.compile(r": (?:lucid|mkdir|pip|ln|kill|chmod) [^.]*$")
 """A sentence may end with a command to copy, which a full stop would spoil."""
-QUOTES = frozenset({"said", "caught", "failed", "sentence", "next_step"})
-"""A sentence of its own, or what another program said: it ends as it ends."""
+QUOTES = frozenset({"said", "caught", "failed", "sentence", "next_step", "at_once"})
+"""A sentence or command of its own, or what another program said: it ends as it ends."""
 
 
 def raised(module: ast.AST) -> Iterator[tuple[str, ast.Call]]:
