@@ -356,11 +356,11 @@ class _Opening:
             reader.check_head()
             self._opened.seen_before = seen
             follow(reader, replica, CATCH_UP_ENTRIES)
-            # Nobody holds anything yet: a kernel that is told to forget a directory in use
-            # would take it from under whoever stands in it.
-            replica.take_events()
         except AWAY as error:
             self._go_offline(error)
+        # Nobody holds anything yet: a kernel that is told to forget a directory in use would take
+        # it from under whoever stands in it.
+        replica.take_events()
         if replica.head().sequence == 0 and self._online:
             raise FilespaceMissing(f"The filespace at {self._store.url} has no log.")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lucid.cli.logs import HELD_MAX, Log
+from lucid.cli.logs import FILE_BYTES_MAX, HELD_MAX, Log
 from lucid.errors import LocalError, StoreUnavailable
 
 log = logging.getLogger("lucid.tests")
@@ -39,6 +41,24 @@ def test_lines_are_held_until_there_is_a_place(tmp_path: Path) -> None:
     assert len(lines) == HELD_MAX + 1
     assert lines[0].endswith("INFO lucid.tests: line 0")
     assert lines[-1].endswith("and then")
+
+
+@pytest.mark.parametrize("where", ["in the state directory", "a file of one's own"])
+def test_a_log_is_its_owners_alone(tmp_path: Path, where: str) -> None:
+    """Also the one that is put aside when it is full."""
+    before = os.umask(0o022)
+    try:
+        own = tmp_path / "lucid.log"
+        if where == "in the state directory":
+            Log(debug=False, foreground=False, file=None).into(tmp_path)
+        else:
+            Log(debug=False, foreground=False, file=own)
+        for number in range(FILE_BYTES_MAX // 4000 + 10):
+            log.info("%d %s", number, "x" * 4000)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"lucid.log": 0o600, "lucid.log.1": 0o600}
 
 
 def test_a_line_that_repeats(tmp_path: Path) -> None:

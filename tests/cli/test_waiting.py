@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from lucid.cli.predecessor import LONGEST_S, wait_for_predecessor
+from lucid.errors import StateInUse
 from lucid.mount import registry
 from tests.cli.conftest import Lucid, Team
 from tests.cli.test_commands import on_terminal
@@ -72,15 +75,61 @@ def test_sync_waits(lucid: Lucid, background: Background) -> None:
     assert lucid.json("sync", background.point) == {"token": "token-None"}
 
 
-def test_mount_waits_for_the_last_upload(team: Team, tmp_path: Path) -> None:
-    last = subprocess.Popen(["sleep", "1"])
-    with last:
+@contextmanager
+def predecessor(team: Team, state: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that the registry shows as the daemon of the last mount, still uploading."""
+    with subprocess.Popen(["sleep", "600"]) as last:
         started = registry.process_start(last.pid) or 0
-        record = registry.Record(
-            "/gone", str(tmp_path), team.store, last.pid, started, phase="closing"
+        registry.add(
+            registry.Record("/gone", str(state), team.store, last.pid, started, phase="closing")
         )
-        registry.add(record)
-        done = team.lucid.run("mount", team.store, team.point)
-        assert f"Process {last.pid} still uploads from the last mount." in done.stderr
-        assert last.poll() == 0 or not record.is_alive
+        try:
+            yield last
+        finally:
+            last.kill()
+
+
+def test_mount_waits_for_the_last_upload(team: Team, tmp_path: Path) -> None:
+    """It says for whom, and how long at most."""
+    with predecessor(team, tmp_path) as last:
+        mount = subprocess.Popen(
+            team.lucid.command("mount", team.store, team.point),
+            env=team.lucid.environment, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with mount:
+            assert mount.stderr is not None
+            said = mount.stderr.readline()
+            assert f"Process {last.pid} still uploads from the last mount." in said
+            assert "waits up to 60 s" in said
+            assert "lucid umount --no-wait /gone" in said
+            assert not team.point.is_mount()
+            last.kill()
+            assert mount.wait(60) == 0
     assert team.point.is_mount()
+
+
+class Hurried:
+    """A clock that goes a minute in three looks."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += LONGEST_S / 3
+        return self.now
+
+    def time_ns(self) -> int:
+        return 0
+
+
+def test_the_wait_for_the_last_upload_is_bounded(team: Team, tmp_path: Path) -> None:
+    with predecessor(team, tmp_path) as last, pytest.raises(StateInUse) as caught:
+        wait_for_predecessor(team.store, None, Hurried())
+    assert f"Process {last.pid}" in str(caught.value)
+    assert "lucid umount --no-wait /gone" in str(caught.value)
+    assert caught.value.exit_code == 13
+
+
+def test_only_the_same_state_directory_is_waited_for(team: Team, tmp_path: Path) -> None:
+    with predecessor(team, tmp_path):
+        wait_for_predecessor(team.store, tmp_path / "another")
+        wait_for_predecessor("s3://another/store", None)

@@ -154,7 +154,7 @@ def test_a_hung_bucket_delays_a_known_device_for_seconds(
 
 
 def test_status_says_since_when_the_store_hangs(space: Space) -> None:
-    """S-43: long before the first request fails, and without the name of an object."""
+    """S-48: without the name of an object."""
     plan = FaultPlan()
     fs = space.connect("a", plan=plan)
     fs.sync(timeout=WAIT_S)

@@ -1,4 +1,4 @@
-"""Where a filespace may be made, and what is said of a place that lost its own."""
+"""Where a filespace may be made, and what is said of a place that lost its own (S-49)."""
 
 from __future__ import annotations
 
