@@ -52,7 +52,10 @@ def missing_directory(store: str) -> Path | None:
     from lucid.filespace.place import directory_of
 
     path = directory_of(store)
-    return None if path is None or path.exists() else path
+    try:
+        return None if path is None or path.exists() else path
+    except OSError:
+        return None  # `create` says why
 
 
 def create(

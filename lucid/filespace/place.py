@@ -47,8 +47,18 @@ def make_directory(url: str) -> None:
     Raises BucketMissing, StoreDenied.
     """
     path = directory_of(url)
-    if path is None or path.is_dir():
+    if path is None:
         return
+    try:
+        if not path.is_dir():
+            _make(path)
+    except OSError as error:
+        raise StoreDenied(
+            f"{path} cannot be made: {error.strerror}. Choose another place."
+        ) from error
+
+
+def _make(path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise BucketMissing(f"{path} is not a directory. Choose another place.")
     if not path.parent.is_dir():
@@ -56,12 +66,7 @@ def make_directory(url: str) -> None:
             f"There is no directory {path.parent}. Make it, or mount its disk; "
             "lucid init makes only the last part."
         )
-    try:
-        path.mkdir(mode=0o700)
-    except OSError as error:
-        raise StoreDenied(
-            f"{path} cannot be made: {error.strerror}. Choose another place."
-        ) from error
+    path.mkdir(mode=0o700)
 
 
 def check_free(store: ObjectStore) -> None:
@@ -115,7 +120,8 @@ def _foreign(store: ObjectStore) -> str | None:
     be large, or not for us to see."""
     path = directory_of(store.url)
     if path is not None:
-        return next((name for name in sorted(os.listdir(path)) if name not in FOLDERS), None)
+        names = sorted(name for name in os.listdir(path) if name not in FOLDERS)
+        return os.fsencode(names[0]).decode("utf-8", "replace") if names else None
     for info in store.list("", limit=UNFINISHED_MAX):
         # An empty name is a mark for the prefix itself, which some tools make.
         if info.key and not info.key.startswith(UNFINISHED):

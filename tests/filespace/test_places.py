@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lucid.errors import BucketMissing, FilespaceExists, FilespaceMissing, LucidError
+from lucid.errors import (
+    BucketMissing,
+    FilespaceExists,
+    FilespaceMissing,
+    LucidError,
+    StoreDenied,
+)
 from lucid.filespace import connect, init
 from lucid.filespace.fsck import check
 from lucid.store.memory import Bucket, MemoryStore
@@ -67,6 +73,19 @@ def test_no_directory_can_be_there(tmp_path: Path, kind: str) -> None:
         make(f"file://{tmp_path}/{url}")
     assert caught.value.exit_code == 6
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_name_that_no_directory_can_have(tmp_path: Path) -> None:
+    with pytest.raises(StoreDenied, match="cannot be made"):
+        make(f"file://{tmp_path}/{'long' * 100}")
+
+
+def test_what_is_there_is_named_even_if_its_name_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9")).touch()
+    with pytest.raises(FilespaceExists) as caught:
+        make(f"file://{tmp_path}")
+    assert "(caf\N{REPLACEMENT CHARACTER})" in str(caught.value)
+    str(caught.value).encode()
 
 
 def test_a_new_disk_is_empty(tmp_path: Path) -> None:
