@@ -132,6 +132,7 @@ def check(point: Path, *, nonempty: bool = False) -> None:
         status = point.stat()
     except FileNotFoundError:
         raise MountPointMissing(f"{point} does not exist. Make it: mkdir -p {point}") from None
+        os.statvfs(point)  # a stat the kernel may answer for a dead daemon, this it may not
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise MountPointMissing(f"{point} cannot be used: {error.strerror}.") from None
