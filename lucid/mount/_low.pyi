@@ -2,6 +2,12 @@
 
 from lucid.engine.hits import HitTable
 
+class NoLock:
+    """A context manager that does nothing, quickly."""
+
+    def __enter__(self) -> NoLock: ...
+    def __exit__(self, kind: object, error: object, trace: object) -> bool: ...
+
 def serve_hits(hits: HitTable | None) -> None:
     """Serve reads from this table; None ends that.  REQUIRES: no worker runs."""
 

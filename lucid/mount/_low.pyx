@@ -380,6 +380,14 @@ cdef public fuse_session *fuse_lowlevel_new(
 # --- For Python ----------------------------------------------------------------------------------
 
 
+cdef class NoLock:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        return False
+
+
 def serve_hits(HitTable hits):
     global table, kept
     kept = hits

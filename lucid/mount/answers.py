@@ -1,6 +1,6 @@
 """What every answer to the kernel goes through: one catch-all, and the shape of stat(2).
 
-Called by llfuse's worker threads, with llfuse's lock held; nothing here keeps state.
+Called by worker threads, many at once; nothing here keeps state.
 """
 
 from __future__ import annotations
@@ -30,15 +30,13 @@ def answered(handler: Handler) -> Handler:
     """Wraps a handler so that nothing but FUSEError leaves it.
 
     Anything else that reaches llfuse ends the mount for everybody, so a bug becomes EIO and one
-    line of log. llfuse's global lock is given back for as long as the handler runs: it protects
-    nothing of ours, and while one thread holds it no other request is even begun.
+    line of log.
     """
 
     @functools.wraps(handler)
     def answer(*arguments: Any) -> Any:
         try:
-            with llfuse.lock_released:
-                return handler(*arguments)
+            return handler(*arguments)
         except LucidError as error:
             if error.errno == errno.EIO:
                 log.warning("%s answers EIO: %s", handler.__name__, error)

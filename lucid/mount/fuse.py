@@ -26,6 +26,11 @@ finally:
 
 import llfuse  # noqa: E402  # after the extension, see above
 
+# llfuse holds a lock around each handler, so that file systems without locks of their own are safe.
+# Taking it gives the interpreter up and takes it back, and so did letting go of it while a handler
+# ran: a request took the interpreter four times. Ours guard what they share, and take it once.
+llfuse.lock = low.NoLock()
+
 __all__ = ["check_low", "llfuse", "low"]
 
 MAPS = Path("/proc/self/maps")

@@ -36,6 +36,7 @@ __all__ = [
     "find",
     "mounts",
     "require_fuse",
+    "set_read_ahead",
     "unmount",
     "users_of",
 ]
@@ -44,6 +45,7 @@ FILE_SYSTEM = "fuse.lucid"
 UNMOUNT_S = 30.0
 DEVICE = Path("/dev/fuse")
 CONNECTIONS = Path("/sys/fs/fuse/connections")
+DEVICES = Path("/sys/class/bdi")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
@@ -130,9 +132,9 @@ def check(point: Path, *, nonempty: bool = False) -> None:
         raise _taken(mounted)
     try:
         status = point.stat()
+        os.statvfs(point)  # a stat the kernel may answer for a dead daemon, this it may not
     except FileNotFoundError:
         raise MountPointMissing(f"{point} does not exist. Make it: mkdir -p {point}") from None
-        os.statvfs(point)  # a stat the kernel may answer for a dead daemon, this it may not
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise MountPointMissing(f"{point} cannot be used: {error.strerror}.") from None
@@ -197,6 +199,16 @@ def _busy_sentence(point: Path) -> str:
     users = users_of(point)
     who = f" by {', '.join(users)}" if users else ""
     return f"{point} is in use{who}. Close the files and leave the directory, then try again."
+
+
+def set_read_ahead(mount: Mount, size: int) -> bool:
+    """Let the kernel read `size` bytes ahead in this mount; False where only root may say so."""
+    device = f"{os.major(mount.device)}:{os.minor(mount.device)}"
+    try:
+        (DEVICES / device / "read_ahead_kb").write_text(str(size // 1024))
+    except OSError:
+        return False
+    return True
 
 
 def users_of(point: Path, most: int = 5) -> list[str]:

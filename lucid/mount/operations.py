@@ -1,7 +1,7 @@
 """The requests of the kernel, answered from a Surface. Thin and boring on purpose.
 
-`Operations` owns the table of open handles and nothing else. llfuse's workers call it, up to 64 at
-once; each handler gives llfuse's lock back while it runs (answers.py). What a handler means stands
+`Operations` owns the table of open handles and nothing else. Workers call it, many at once, with no
+lock around them (fuse.py). What a handler means stands
 at the method of `Surface` that it calls. It is not derived from llfuse.Operations: that class only
 answers ENOSYS, and a method forgotten here should rather fail a test.
 """
@@ -79,10 +79,7 @@ class Operations:
 
     def init(self) -> None:
         """The kernel has taken the mount."""
-        try:
-            self._on_ready()
-        except Exception:
-            log.exception("telling that the drive is usable failed")
+        self._on_ready()
 
     def destroy(self) -> None:
         """llfuse.close: nothing comes after this."""
@@ -132,8 +129,7 @@ class Operations:
         """Never raises: nobody waits for this answer, and an error would end the mount."""
         for ino, count in inodes:
             try:
-                with llfuse.lock_released:
-                    self._surface.forget(ino, count)
+                self._surface.forget(ino, count)
             except Exception:
                 log.exception("forget of inode %d failed", ino)
 
@@ -345,7 +341,6 @@ class Operations:
     def getxattr(self, ino: int, name: bytes, ctx: llfuse.RequestContext | None = None) -> bytes:
         """llfuse leaves ctx out when it asks for XATTR_CREATE or XATTR_REPLACE."""
         if not name.startswith(XATTR_ROOMS):
-            # Before the lock is given back: the kernel asks this before each write.
             raise llfuse.FUSEError(errno.EOPNOTSUPP)
         return self._getxattr(ino, name)
 

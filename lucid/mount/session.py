@@ -38,6 +38,9 @@ SWITCH_INTERVAL_S = 5e-5
 """How soon a Python thread that computes gives up the interpreter. Each request takes it four
 times: with the default of 5 ms one busy thread takes stat from 11,600 to 65 a second (measured)."""
 WAKE_S = 0.1
+READ_AHEAD = 1024 * 1024
+"""What the kernel reads ahead of a sequential reader. FUSE's protocol lets it be 128 KiB at most,
+two requests at a time, which is 890 MB/s of cached bytes; with this it is 1,650 MB/s (measured)."""
 
 _one_at_a_time = threading.Lock()
 
@@ -54,16 +57,18 @@ class Session:
         on_ready: Callable[[], None] = lambda: None,
         workers: int = WORKERS,
     ) -> None:
-        """on_ready: called once, from a worker, when the drive is usable."""
+        """on_ready: called once, from a thread of its own, when the drive is usable."""
         self.point = point
         self._options = options
         self._workers = workers
         self._surface = surface
         self._notifier = Notifier()
         self._crew = Crew(EXTRA_WORKERS)
+        self._on_ready = on_ready
+        self._mounted: mountpoint.Mount | None = None
         owner = None if options.owners else (os.getuid(), os.getgid())
         self._operations = Operations(
-            surface, owner=owner, on_ready=on_ready, notifier=self._notifier
+            surface, owner=owner, on_ready=self._taken, notifier=self._notifier
         )
 
     def run(self) -> int | None:
@@ -78,13 +83,13 @@ class Session:
             mountpoint.check(self.point, nonempty=self._options.nonempty)
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             fd = self._mount()
-            mounted = mountpoint.find(self.point)
+            self._mounted = mountpoint.find(self.point)
             try:
                 self._notifier.start(fd)
                 self._surface.subscribe(self._notifier.listen)
                 return self._serve()
             finally:
-                self._end(mounted)
+                self._end()
         finally:
             _one_at_a_time.release()
 
@@ -137,8 +142,24 @@ class Session:
             self._crew.stop()
         return signal_number
 
-    def _end(self, mounted: mountpoint.Mount | None) -> None:
+    def _taken(self) -> None:
+        """The kernel waits for the end of this, so what uses the drive is for another thread."""
+        threading.Thread(target=self._ready, name="lucid-ready", daemon=True).start()
+
+    def _ready(self) -> None:
+        """The drive answers, so the kernel has set it up, and takes no default back any more."""
+        try:
+            with suppress(OSError):
+                os.stat(self.point)
+            if self._mounted is not None:
+                mountpoint.set_read_ahead(self._mounted, READ_AHEAD)
+            self._on_ready()
+        except Exception:
+            log.exception("telling that the drive is usable failed")
+
+    def _end(self) -> None:
         """The notifier ends before the descriptor that it writes to is closed."""
+        mounted = self._mounted
         if not self._notifier.stop() and mounted is not None and mountpoint.abort(mounted):
             self._notifier.stop()
         llfuse.close(unmount=True)

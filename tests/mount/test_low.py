@@ -15,10 +15,10 @@ import pytest
 
 from lucid.errors import FuseMissing
 from lucid.filespace import Filespace
-from lucid.mount import fuse
+from lucid.mount import fuse, mountpoint
 from lucid.mount.fuse import low
 from lucid.mount.options import MountOptions
-from lucid.mount.session import WORKERS, Session
+from lucid.mount.session import READ_AHEAD, WORKERS, Session
 from tests.filespace.spaces import Space
 from tests.mount.conftest import MakeDrive
 from tests.mount.drive import Drive
@@ -237,3 +237,15 @@ def test_a_busy_interpreter_does_not_slow_hits(space: Space) -> None:
         if busy.ident:
             busy.join()
         mounted.end()
+
+
+def test_the_kernel_reads_far_ahead(drive: Drive) -> None:
+    """Where we may say so: root may."""
+    mounted = mountpoint.find(drive.point)
+    assert mounted is not None
+    device = f"{os.major(mounted.device)}:{os.minor(mounted.device)}"
+    setting = Path(f"/sys/class/bdi/{device}/read_ahead_kb")
+    if os.access(setting, os.W_OK):
+        assert int(setting.read_text()) * 1024 == READ_AHEAD
+    nobody = mountpoint.Mount(drive.point, "fuse.lucid", "x", os.makedev(4000, 1))
+    assert not mountpoint.set_read_ahead(nobody, READ_AHEAD)
