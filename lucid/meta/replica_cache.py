@@ -182,11 +182,13 @@ class DentryTable(Table):
             self.dirty[key] = None
             self._owner.unwritten += 1
 
-    def find(self, key: tuple[int, bytes]) -> Any:
+    def is_free(self, key: tuple[int, bytes]) -> bool:
+        """Whether this name is known to lead nowhere, without asking SQL. `rows` may say more."""
         known = self._known.get(key[0])
-        if known is not None and hash(key[1]) not in known:
-            return None
-        return self._ask(key)
+        return known is not None and hash(key[1]) not in known
+
+    def find(self, key: tuple[int, bytes]) -> Any:
+        return None if self.is_free(key) else self._ask(key)
 
 
 class StagedTable(Table):

@@ -62,6 +62,8 @@ class Reads:
         tables = self._tables
         dentry = tables.dentry.rows.get((parent, name), MISSING)
         if dentry is MISSING:
+            if tables.dentry.is_free((parent, name)):
+                return None
             found = tables.connection.row(_RESOLVE, (parent, bytearray(name)))
             dentry = None if found is None else DentryRow(parent, name, *found[:2])
             tables.dentry.keep((parent, name), dentry)
