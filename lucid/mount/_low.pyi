@@ -21,6 +21,10 @@ def work() -> None:
     """Handle requests as one of llfuse's workers does, until the session ends, or nobody needed
     this worker for half a minute."""
 
+def end_session() -> None:
+    """No worker waits for a turn any more; `work` ends.  REQUIRES: llfuse's own workers have ended,
+    or will by themselves."""
+
 def interrupt_extras() -> None:
     """Makes workers that wait in the kernel look whether the session has ended.  One that was about
     to begin to wait is missed: repeat it until they are gone."""

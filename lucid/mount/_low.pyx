@@ -13,6 +13,8 @@ Guarded by `crew`: leading, idle, waiting, extras, told_short, short_ended.  Wri
 runs: table, session_of_llfuse.  `ending` is only ever set while they do.
 """
 
+import os
+
 from libc.errno cimport EINTR, EOPNOTSUPP, ETIMEDOUT, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -150,14 +152,17 @@ cdef struct Extra:
     Extra *below
 
 cdef enum:
-    # A worker that comes back from Python leads at once while fewer than this do, and none is
-    # woken while another still leads: one client alone costs no hand-over.
-    LEADERS_MAX = 3
+    # A worker that comes back from Python leads at once while fewer than `leaders_max` do, and none
+    # is woken while another still leads: one client alone costs no hand-over.
+    LEADERS_LEAST = 3
+    LEADERS_MOST = 8
     # A worker that was started for a burst goes after this long without a turn.
     SPARE_S = 30
 
 cdef pthread_mutex_t crew
 cdef int leading = 0
+# As many as there are processors: each of them may be busy with a hit.
+cdef int leaders_max = LEADERS_LEAST
 cdef Waiter *idle = NULL
 cdef int waiting = 0
 cdef sem_t short_of_workers
@@ -299,7 +304,7 @@ cdef bint take_lead(fuse_session *session) noexcept nogil:
     if ended(session):
         pthread_mutex_unlock(&crew)
         return False
-    if leading < LEADERS_MAX:
+    if leading < leaders_max:
         leading += 1
         pthread_mutex_unlock(&crew)
         return True
@@ -417,6 +422,15 @@ def end_short(bint ended):
         pthread_mutex_unlock(&crew)
 
 
+def end_session():
+    global ending
+    with nogil:
+        pthread_mutex_lock(&crew)
+        ending = True
+        wake_all()
+        pthread_mutex_unlock(&crew)
+
+
 def interrupt_extras():
     cdef Extra *extra
     with nogil:
@@ -501,6 +515,7 @@ def stats():
 kept = None
 pthread_mutex_init(&crew, NULL)
 sem_init(&short_of_workers, 0, 0)
+leaders_max = max(LEADERS_LEAST, min(LEADERS_MOST, os.cpu_count() or 1))
 # Of no other use in this process: Python and llfuse leave real-time signals alone.
 lucid_take_signal(SIGRTMIN)
 real_receive = <Receive>dlsym(RTLD_NEXT, "fuse_session_receive_buf")

@@ -42,7 +42,8 @@ class Crew:
         self._thread.start()
 
     def stop(self) -> None:
-        """REQUIRES: the session has exited. Returns when the last added worker has ended."""
+        """REQUIRES: llfuse's main has returned. Returns when the last added worker has ended."""
+        low.end_session()
         low.end_short(True)
         self._thread.join()
         with self._lock:
