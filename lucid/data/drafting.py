@@ -179,7 +179,7 @@ class Drafting:
                 place.live for place in places if place.start >= within or block > last
             )
             for place in kept:
-                place.live.length = place.end - place.start
+                self._book.shorten(place.live, place.end - place.start)
             if kept:
                 draft.patches[block] = kept
 

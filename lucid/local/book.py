@@ -84,6 +84,11 @@ class JournalBook:
                     self._live.remove(live)
                     self.journal.release(live.position)
 
+    def shorten(self, live: Live, length: int) -> None:
+        """Only the first `length` bytes of this patch count from now on."""
+        with self._lock:  # Emptying writes what counts, and then takes the note back.
+            live.length = length
+
     def sync(self) -> None:
         """Returns when all that was appended survives loss of power."""
         if self._journal is not None:
