@@ -10,7 +10,7 @@ import pytest
 
 from lucid.format.journal import Patch, Record
 from lucid.local.book import JournalBook
-from lucid.local.disk import Disk
+from lucid.local.disk import RealDisk
 from lucid.local.frames import Position
 from tests.local.journals import open_journal
 
@@ -22,7 +22,7 @@ def test_a_patch_that_is_cut_while_it_moves_stays_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The note of the cut is not taken back by a move that began before it."""
-    journal = open_journal(Disk(), tmp_path)
+    journal = open_journal(RealDisk(), tmp_path)
     book = JournalBook(journal)
     kept = book.append(Patch(1, 0, 0, b"k" * SIZE))
     for number in range(COUNT):
