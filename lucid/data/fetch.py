@@ -43,6 +43,10 @@ FILL_STEP = 256 * 1024
 """Bytes that are written to the cache at once, while nobody waits for less."""
 AHEAD_MAX = 64
 SPARE_BUFFERS = 4
+SILENT_TIMEOUT_S = 5.0
+"""How long a read waits when one before it waited in vain and nothing came since. The kernel asks
+again for a page that its read-ahead did not get, and a program for the next file: with the whole
+time each, a look at a directory of pictures hangs for hours."""
 
 Source = tuple[int, int, memoryview]
 """slot, offset in the segment, stored bytes: what a bypassed cache hands straight to the reader."""
@@ -96,6 +100,8 @@ class Fetcher:
         self._units: dict[tuple[int, int], _Flight] = {}
         self._spare: list[bytearray] = []
         self._closed = False
+        self._is_silent = False
+        """A read has waited in vain, and no byte came since. A plain flag: a moment late is well."""
         self.bytes_fetched = 0
         self.problem = ""
         self._threads = [
@@ -113,7 +119,8 @@ class Fetcher:
         Returns the bytes themselves where the cache could not take them. Raises StoreUnavailable
         after the read time-out, CorruptObject for an object that is gone or short.
         """
-        deadline = self._clock.monotonic() + self._timeout_s
+        timeout = min(self._timeout_s, SILENT_TIMEOUT_S) if self._is_silent else self._timeout_s
+        deadline = self._clock.monotonic() + timeout
         flights = self._begin(ranges, demand=True)
         sources: list[Source] = []
         for flight, end in flights:
@@ -204,6 +211,7 @@ class Fetcher:
                 if left <= 0 or not flight.news.wait(left):
                     if flight.arrived >= need or flight.done:
                         break
+                    self._is_silent = True
                     raise StoreUnavailable(
                         f"The store did not answer within {self._timeout_s:.0f} s. "
                         "The read can be tried again when it does."
@@ -274,6 +282,7 @@ class Fetcher:
 
             def arrived(so_far: int) -> None:
                 nonlocal filled, keep
+                self._is_silent = False
                 last = so_far >= flight.length
                 upto = so_far if last else so_far // UNIT * UNIT
                 if upto - filled < (UNIT if flight.demand else FILL_STEP) and not last:

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from lucid.data import fetch
 from lucid.data.cache import SegmentCache
 from lucid.data.fetch import UNIT, Fetcher
 from lucid.data.memory import Share
@@ -291,3 +292,31 @@ def test_what_earlier_processes_cached_is_known_again(rig: Rig, tmp_path: Path) 
     assert again.cache.load() == 1
     assert again.cache.used_bytes > 0
     again.close()
+
+
+def test_who_reads_after_one_waited_in_vain_waits_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until something comes."""
+    monkeypatch.setattr(fetch, "SILENT_TIMEOUT_S", 0.05)
+    quick = Rig(tmp_path, timeout_s=2.0)
+    clock = SystemClock()
+    try:
+        quick.store.go.clear()
+        times = []
+        for unit in (0, 5):
+            began = clock.monotonic()
+            with pytest.raises(StoreUnavailable):
+                quick.fetcher.demand([(quick.slot, unit * UNIT, UNIT)])
+            times.append(clock.monotonic() - began)
+        assert times[0] >= 2.0 > times[1] + 0.5
+        quick.store.go.set()
+        quick.fetcher.demand([(quick.slot, 10 * UNIT, UNIT)])
+        quick.store.go.clear()
+        began = clock.monotonic()
+        with pytest.raises(StoreUnavailable):
+            quick.fetcher.demand([(quick.slot, 20 * UNIT, UNIT)])
+        assert clock.monotonic() - began >= 2.0
+    finally:
+        quick.store.go.set()
+        quick.close()
