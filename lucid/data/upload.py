@@ -108,9 +108,13 @@ class Uploader:
                 return
             except Stopped:
                 return
-            except ObjectExists as error:
-                self.problem = f"Segment {row.id.hex()[:16]} has other bytes in the store: {error}"
-                return
+            except ObjectExists:
+                # Its id is random: only a store that keeps what it was not given has such a name.
+                # It may be put right, so this is no reason to give up what is staged here.
+                self.problem = (
+                    f"The store holds other bytes in the place of segment {row.id.hex()[:16]}, "
+                    "which is kept here and sent when its place is free."
+                )
             except LucidError as error:
                 self.problem = f"Uploads wait: {error}"
             except Exception as error:

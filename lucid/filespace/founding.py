@@ -36,7 +36,18 @@ from lucid.store.base import ObjectStore
 from lucid.store.probe import probe
 from lucid.types import Clock, Entropy
 
-__all__ = ["Created", "change_passphrase", "create", "read_generation", "unlock"]
+__all__ = [
+    "Created",
+    "change_passphrase",
+    "create",
+    "keep_generation",
+    "read_generation",
+    "read_kept_generation",
+    "unlock",
+]
+
+READ_MAX = (64 << 10) + 1
+"""Superblock, member record and key box: one byte more than any of them may have (FORMAT)."""
 
 
 class Created(NamedTuple):
@@ -91,16 +102,16 @@ def create(
 
 def newest_record(store: ObjectStore, member: bytes) -> bytes:
     """The bytes of a member's newest record."""
-    keys = [info.key for info in store.list(member_prefix(member))]
-    records = [key for key in keys if parse_member_key(key) is not None]
-    if not records:
+    keys = (info.key for info in store.list(member_prefix(member)))
+    newest = max((key for key in keys if parse_member_key(key) is not None), default="")
+    if not newest:
         raise FilespaceMissing(f"The store at {store.url} holds no keys of this member.")
-    return store.get(max(records))
+    return store.get(newest, 0, READ_MAX)
 
 
 def read_superblock(store: ObjectStore) -> bytes:
     try:
-        return store.get(SUPERBLOCK_KEY)
+        return store.get(SUPERBLOCK_KEY, 0, READ_MAX)
     except ObjectMissing:
         raise no_superblock(store) from None
 
@@ -135,15 +146,21 @@ def _check_same(store: ObjectStore, data: bytes, known: Device) -> None:
         )
 
 
-def read_generation(store: ObjectStore, unlocked: founding.Unlocked, generation: bytes) -> bytes:
-    """The key of a generation, from the member's box."""
+def read_generation(
+    store: ObjectStore, unlocked: founding.Unlocked, generation: bytes
+) -> tuple[bytes, bytes]:
+    """The key of a generation from the member's box, and the box as it is stored.
+
+    The key is to be believed only with the hash that the log or the superblock has of it.
+    """
     try:
-        box = store.get(generation_key(generation, unlocked.keys.member))
+        box = store.get(generation_key(generation, unlocked.keys.member), 0, READ_MAX)
     except ObjectMissing:
         raise FilespaceMissing(
             f"The store at {store.url} holds no filespace key for this member."
         ) from None
-    return unwrap_generation(box, unlocked.superblock.filespace, generation, unlocked.keys)
+    key = unwrap_generation(box, unlocked.superblock.filespace, generation, unlocked.keys)
+    return key, box
 
 
 def change_passphrase(
@@ -167,10 +184,8 @@ def change_passphrase(
         unlocked.keys.close()
 
 
-def keep_generation(file: Path, store: ObjectStore, unlocked: founding.Unlocked) -> None:
-    """Keep a copy of the member's box beside the local state, for opening without the store."""
-    superblock = unlocked.superblock
-    box = store.get(generation_key(superblock.generation, unlocked.keys.member))
+def keep_generation(file: Path, box: bytes) -> None:
+    """Keep the member's box, once its key is believed, for opening without the store."""
     if not file.exists() or file.read_bytes() != box:
         new = file.with_suffix(".new")
         new.touch(mode=0o600)

@@ -84,7 +84,7 @@ def check(
         ring = KeyRing(unlocked.superblock.filespace, unlocked.superblock.suite)
         stack.callback(ring.close)
         superblock = unlocked.superblock
-        key = founding.read_generation(own, unlocked, superblock.generation)
+        key, _ = founding.read_generation(own, unlocked, superblock.generation)
         ring.add(superblock.generation, key, superblock.generation_key_hash)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lucid-fsck-"))
         geometry = Geometry(superblock.block_size, tag_bytes(superblock.suite))
@@ -220,7 +220,7 @@ class _Checker:
 
     def _read_one(self, row: SegmentRow) -> None:
         """Footer hash, footer, and every block of one segment."""
-        data = self._store.get(segment_key(row.id))
+        data = self._store.get(segment_key(row.id), 0, row.stored_len)
         tail = data[len(data) - row.footer_len :]
         check_footer(row, tail)
         superblock = self._unlocked.superblock

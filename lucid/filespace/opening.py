@@ -302,14 +302,15 @@ class _Opening:
         superblock = unlocked.superblock
         ring = KeyRing(superblock.filespace, superblock.suite)
         self._closing.callback(ring.close)
-        box = self._opened.state.path / "generation"
+        kept, box = self._opened.state.path / "generation", None
         if self._online:
-            key = founding.read_generation(self._store, unlocked, superblock.generation)
+            key, box = founding.read_generation(self._store, unlocked, superblock.generation)
         else:
-            key = founding.read_kept_generation(box, unlocked)
+            key = founding.read_kept_generation(kept, unlocked)
         ring.add(superblock.generation, key, superblock.generation_key_hash)
-        if self._online:
-            founding.keep_generation(box, self._store, unlocked)
+        if box is not None:
+            # The very bytes whose key was believed: asked again, the store may show others.
+            founding.keep_generation(kept, box)
         self._opened.ring = ring
         return ring
 
@@ -353,9 +354,11 @@ class _Opening:
             return
         try:
             seen = replica.head().sequence > 0
-            reader.check_head()
+            reader.history.check_head()
             self._opened.seen_before = seen
             follow(reader, replica, CATCH_UP_ENTRIES)
+            if replica.head().sequence:
+                reader.history.check_gaps()
         except AWAY as error:
             self._go_offline(error)
         # Nobody holds anything yet: a kernel that is told to forget a directory in use would take

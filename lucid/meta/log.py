@@ -27,6 +27,7 @@ from lucid.format.hashes import ZERO_HASH, hash_bytes
 from lucid.format.limits import AUTHOR_ENTRY_MAX, AUTHOR_OPS_MAX, ENTRY_MAX
 from lucid.format.opcode import size_bound
 from lucid.format.ops import Op, SegmentRow
+from lucid.meta.history import FORK_NOTE, History, alarm_of
 from lucid.meta.verify import Accepted, Origin, View, Void, check_rules, verify_entry
 from lucid.store.base import ObjectStore
 from lucid.types import Entropy
@@ -47,8 +48,6 @@ __all__ = [
 NEWEST_NOTE = "newest entry"
 """Under this name the replica keeps when the newest entry was made."""
 TIME_MAX = (1 << 63) - 1
-FORK_NOTE = "fork"
-"""Under this name the replica keeps what was seen of a second history."""
 
 ENTRY_ROOM = AUTHOR_ENTRY_MAX - (64 << 10)
 """What ops and segments of one entry may take; the rest is for what surrounds them."""
@@ -88,7 +87,7 @@ class Lost(NamedTuple):
 
 
 class LogReader:
-    """Reads what comes after the view's head. `fork` is the alarm; empty while all is well.
+    """Reads what comes after the view's head. `history` compares it with what was seen before.
 
     `newest_ns`: when the newest entry that is known here was made, ns since 1970; 0 if unknown.
     """
@@ -98,8 +97,7 @@ class LogReader:
         self._ring = ring
         self._view = view
         self._origin = origin
-        note = view.noted(FORK_NOTE)
-        self.fork = "" if note is None else note.decode("utf-8", "replace")
+        self.history = History(store, ring, view, self.fetch)
         newest = view.noted(NEWEST_NOTE)
         self.newest_ns = 0 if newest is None else int.from_bytes(newest, "big")
 
@@ -113,26 +111,6 @@ class LogReader:
             return self._store.get(names.log_key(sequence), 0, ENTRY_MAX + 1)
         except ObjectMissing:
             return None
-
-    def check_head(self) -> None:
-        """Compare what this device has seen with what the store shows now.
-
-        Raises HistoryFork, and keeps the alarm, if the newest entry that was folded is gone or is
-        another one; StoreError if the store does not answer.
-        """
-        head = self._view.head()
-        if head.sequence == 0:
-            return
-        data = self.fetch(head.sequence)
-        if data is not None and hash_bytes(data) == head.hash:
-            return
-        seen = "is gone" if data is None else "is another one"
-        self._alarm(
-            f"Entry {head.sequence} of the log, which this device has seen, {seen}: the store was"
-            " rolled back, or shows somebody another history. Nothing is written from here on."
-            " Compare `lucid status` with another device before you trust either."
-        )
-        raise HistoryFork(self.fork)
 
     def verify(self, sequence: int, data: bytes) -> Accepted | Void:
         """Judge an entry that is the next one; see `verify_entry`."""
@@ -161,11 +139,12 @@ class LogReader:
             if again != data:
                 found = self.verify(sequence, again)
         if isinstance(found, Void) and found.fork:
-            self._alarm(
+            alarm = (
                 f"Entry {sequence} of the log was signed by a member who has seen another history"
                 f" (member {found.member.hex()}, session {found.session}). Nothing is written from"
                 " here on. Compare `lucid status` with that member's devices."
             )
+            self._view.note(FORK_NOTE, alarm.encode())
         if isinstance(found, Accepted):
             self.saw(max((getattr(op, "time_ns", 0) for op in found.body.ops), default=0))
         return found
@@ -175,14 +154,14 @@ class LogReader:
         self.newest_ns = min(max(time_ns, 0), TIME_MAX)
         self._view.note(NEWEST_NOTE, self.newest_ns.to_bytes(8, "big"))
 
+    @property
+    def fork(self) -> str:
+        """The alarm; empty while all is well."""
+        return alarm_of(self._view)
+
     def clear_fork(self) -> None:
         """The user has compared histories and believes this one."""
-        self.fork = ""
         self._view.note(FORK_NOTE, None)
-
-    def _alarm(self, text: str) -> None:
-        self.fork = text
-        self._view.note(FORK_NOTE, text.encode())
 
 
 class LogWriter:
@@ -206,9 +185,9 @@ class LogWriter:
         key, UnsupportedFormat under rules that are not known here, HistoryFork after an alarm.
         """
         view = self._view
-        note = view.noted(FORK_NOTE)
-        if note is not None:
-            raise HistoryFork(note.decode("utf-8", "replace"))
+        alarm = alarm_of(view)
+        if alarm:
+            raise HistoryFork(alarm)
         check_rules(view)
         head, generation = view.head(), view.generation()
         if generation is None:

@@ -47,6 +47,8 @@ FINISH_AFTER_S = 0.3
 """A pack grows while uploads are under way, but no longer than this."""
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 15.0
+COMPARE_S = 60.0
+"""How often it is made sure that the store still shows what this device has seen."""
 
 
 class Session:
@@ -109,6 +111,7 @@ class Committer:
         self.compared = False
         """Whether the store has shown, after opening, the head that this device had seen before."""
         self._to_compare = not online
+        self._compare_at = clock.monotonic() + COMPARE_S
         self.commits = 0
         self.losses = 0
         self._thread = threading.Thread(target=self._run, name="lucid-sync", daemon=True)
@@ -196,16 +199,21 @@ class Committer:
     def catch_up(self) -> int:
         """Fold everything after the head; returns the number of entries."""
         folded = 0
+        seen = self._replica.head().sequence > 0
         if self._to_compare:
-            seen = self._replica.head().sequence > 0
-            self._reader.check_head()
-            self.compared, self._to_compare = seen, False
+            self._reader.history.check_head()
+        elif self._clock.monotonic() >= self._compare_at:
+            self._reader.history.check_mark()
+            self._compare_at = self._clock.monotonic() + COMPARE_S
         while not self._stop.is_set():
             found = self._reader.next()
             if found is None:
                 break
             self._fold(found)
             folded += 1
+        if self._to_compare:
+            self._reader.history.check_gaps()
+            self.compared, self._to_compare = seen, False
         self.online = True
         if self.problem and not self._reader.fork:
             self.problem = ""

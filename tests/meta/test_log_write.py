@@ -107,17 +107,17 @@ def test_a_store_that_was_rolled_back_is_caught(
     pair: tuple[Machine, Machine], bucket: Bucket, tmp_path: Path
 ) -> None:
     one, two = pair
-    one.reader.check_head()
+    one.reader.history.check_head()
     head = one.replica.head().sequence
     old = bucket.objects.pop(names.log_key(head))
     bucket.keys.remove(names.log_key(head))
     with pytest.raises(HistoryFork, match=f"Entry {head} .* is gone"):
-        one.reader.check_head()
+        one.reader.history.check_head()
     with pytest.raises(HistoryFork):
         one.writer.build(one.session, [one.create(b"a")])
     bucket.objects[names.log_key(head)] = (old[0] + b"x", old[1])
     with pytest.raises(HistoryFork, match="another one"):
-        two.reader.check_head()
+        two.reader.history.check_head()
 
 
 def test_a_writer_without_the_log_or_a_session_says_so(tmp_path: Path, bucket: Bucket) -> None:
