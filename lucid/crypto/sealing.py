@@ -18,10 +18,12 @@ __all__ = [
     "LABEL_ROOM",
     "NO_GENERATION",
     "TAG_BLOCK",
+    "TAG_CHUNK",
     "TAG_ENTRY",
     "TAG_FOOTER",
     "TAG_JOURNAL",
     "TAG_LOCAL",
+    "TAG_MANIFEST",
     "TAG_SLOT",
     "Place",
     "associated_data",
@@ -39,6 +41,8 @@ NO_GENERATION = bytes(16)
 TAG_BLOCK = b"DATA"
 TAG_FOOTER = b"FOOT"
 TAG_ENTRY = b"ENTR"
+TAG_CHUNK = b"CHNK"
+TAG_MANIFEST = b"MANI"
 TAG_SLOT = b"SLOT"
 TAG_JOURNAL = b"JRNL"
 TAG_LOCAL = b"LOCL"

@@ -17,6 +17,7 @@ __all__ = [
     "FLOOR_PREFIX",
     "GENERATION_PREFIX",
     "LOG_PREFIX",
+    "MANIFEST_PART",
     "MEMBER_PREFIX",
     "PROBE_PREFIX",
     "SUPERBLOCK_KEY",
@@ -28,6 +29,7 @@ __all__ = [
     "log_key",
     "member_key",
     "member_prefix",
+    "parse_checkpoint_key",
     "parse_floor_key",
     "parse_generation_key",
     "parse_journal_name",
@@ -48,10 +50,13 @@ DATA_PREFIX = "data/"
 CHECKPOINT_PREFIX = "checkpoint/"
 FLOOR_PREFIX = "floor/"
 PROBE_PREFIX = "probe/"
+MANIFEST_PART = "manifest"
+"""Under this name a checkpoint has its list of chunks."""
 
 _NUMBER_MAX = (1 << 63) - 1
 _NUMBER = re.compile(r"[0-9a-f]{16}\Z")
 _LOG = re.compile(r"log/([0-9a-f]{16})\Z")
+_CHECKPOINT = re.compile(r"checkpoint/([0-9a-f]{16})/([0-9a-z][0-9a-z-]{0,63})\Z")
 _FLOOR = re.compile(r"floor/([0-9a-f]{16})\Z")
 _MEMBER = re.compile(r"members/([0-9a-f]{32})/([0-9a-f]{16})\Z")
 _GENERATION = re.compile(r"keys/([0-9a-f]{32})/([0-9a-f]{32})\Z")
@@ -116,6 +121,13 @@ def checkpoint_key(sequence: int, part: str) -> str:
     if not _PART.match(part):
         raise FormatError(f"No part of a checkpoint can have the name {part}.")
     return f"{CHECKPOINT_PREFIX}{_number(sequence)}/{part}"
+
+
+def parse_checkpoint_key(key: str) -> tuple[int, str] | None:
+    """(sequence, part) of an object of a checkpoint."""
+    match = _CHECKPOINT.match(key)
+    sequence = _parsed(match[1]) if match else None
+    return None if match is None or sequence is None else (sequence, match[2])
 
 
 def floor_key(sequence: int) -> str:

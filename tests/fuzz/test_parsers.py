@@ -22,6 +22,13 @@ from lucid.crypto.founding import Unlocked, read_superblock, unlock
 from lucid.crypto.keyring import KeyRing, unwrap_generation
 from lucid.errors import DataError, KeyringError, LocalError
 from lucid.format import names
+from lucid.format.checkpoint import (
+    ChunkRef,
+    Manifest,
+    decode_manifest,
+    decode_rows,
+    encode_manifest,
+)
 from lucid.format.device import decode_device, encode_device
 from lucid.format.entry import decode_body, decode_header, encode_body
 from lucid.format.generation import (
@@ -47,6 +54,21 @@ VECTORS = Path(__file__).parents[1] / "format/vectors/v1/aegis-256"
 ROUNDS = 400
 FOOTER = (FooterRow(5, 0, 100, 0, b"d" * 16), FooterRow(6, 1, 131_072, 0, b"e" * 16))
 SLOT = SlotSecret(b"f" * 16, b"h" * 32, b"k" * 32, b"m" * 16, b"s" * 32, b"b" * 32)
+
+
+CHUNK_ROWS = (
+    (1, 4096, b"h" * 32, 1, b"g" * 32, 0, 2, 29),
+    (8, 5, 0o100644, 1, 1, 0, 1, 29, 5, 1, 2, 3, 29, b"", 1, b"name", 0),
+    (10, 1, b"name", 5, 5),
+    (13, 5, 0, 0, 5, 1, 1, b"s" * 32, 0, 0, 0, 29, 29, b"\0\0\0\1"),
+)
+MANIFEST = Manifest(
+    b"m" * 16, 3, 7, b"e" * 32, (ChunkRef(b"\x91\x01", 4096, b"n" * 16, b"h" * 32),) * 2
+)
+
+
+def packed_rows(rows: Any) -> bytes:
+    return b"".join(map(msgpack.packb, rows))
 
 
 def vector(name: str) -> bytes:
@@ -128,6 +150,12 @@ CASES: dict[str, Case] = {
         vector("generation.bin"), 0, -1, lambda d: encode_generation_box(decode_generation_box(d)),
     ),
     "device": (vector("device.bin"), 8, 0, lambda d: encode_device(decode_device(d))),
+    "rows of a chunk": (
+        packed_rows(CHUNK_ROWS), 0, -1, lambda d: packed_rows(decode_rows(d)),
+    ),
+    "manifest": (
+        encode_manifest(MANIFEST), 0, 0, lambda d: encode_manifest(decode_manifest(d)),
+    ),
     "footer": (encode_footer(FOOTER), 0, 0, lambda d: encode_footer(decode_footer(d))),
     "entry body": (encode_body(BODY), 0, 0, lambda d: encode_body(decode_body(d))),
     **{

@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from lucid.crypto.checkpoint import seal_chunk, seal_manifest
 from lucid.crypto.device import make_device
 from lucid.crypto.entry import seal_entry
 from lucid.crypto.footer import seal_footer
@@ -27,6 +28,7 @@ from lucid.crypto.sealing import (
     tag_size,
 )
 from lucid.format.change import DATA, Change, SegmentRow
+from lucid.format.checkpoint import ChunkCutter, ChunkRef, Manifest, StateRow
 from lucid.format.entry import NO_ENTRY, EntryBody, EntryRef
 from lucid.format.hashes import ZERO_HASH, digest16, hash_bytes
 from lucid.format.journal import (
@@ -74,7 +76,7 @@ def make(suite: int) -> dict[str, bytes]:
         "hashes": {name: hash_bytes(data).hex() for name, data in sorted(files.items())},
     }
     files["facts.json"] = json.dumps(facts, indent=2, ensure_ascii=False).encode() + b"\n"
-    return files
+    return files | _checkpoint(founding, row, files["entry-4.bin"], entropy)
 
 
 def _file_name(key: str) -> str:
@@ -144,6 +146,57 @@ def _moved(op: Op) -> Op:
         if isinstance(fields.get(name), int):
             fields[name] = make_op_id(SESSION, 100 + (fields[name] & 0xFF))
     return type(op)(**fields)
+
+
+def state_rows(founding: Founding, row: SegmentRow, entry: bytes) -> list[StateRow]:
+    """One row of each table, and names of files enough for a chunk to end among them."""
+    superblock, keys = founding.unlocked.superblock, founding.unlocked.keys
+    digest, ino = hash_bytes(entry), make_op_id(SESSION, 1)
+    run = (2, DATA, row.id, 0, 0, 0, 29, 29, b"")
+    return [
+        (1, 4, digest, 1, ZERO_HASH, 0, 3, 179),
+        (2, b"rules", b"1"),
+        (3, keys.member, b"anna", superblock.founder_sign_key, superblock.founder_box_key, 3),
+        (4, superblock.generation, 1, superblock.generation_key_hash),
+        (5, SESSION, keys.member, b"n" * 16, b"laptop", 4, digest),
+        (6, 4096, digest),
+        (7, *row),
+        (8, ino, REGULAR, 1000, 1000, 0, 1, 29, ino, TIME_NS, TIME_NS, TIME_NS, 29, b"",
+         ROOT_INO, b"file 0", 0),
+        (9, ROOT_INO, TIME_NS, 0),
+        *((10, ROOT_INO, b"file %04d" % at, ino + at, ino + at) for at in range(900)),
+        (11, ino, b"user.colour", b"blue"),
+        (12, ino, ino, 3 << 14, 0, 29, TIME_NS),
+        (13, ino, 0, 0, ino, *run[:-1], b"\x3d\0\0\0\x10\0\0\0"),
+        (14, ino, 0, 7, *run),
+        (15, ino + 9, ino + 10, TIME_NS, 3 << 14 | 1),
+    ]  # fmt: skip
+
+
+def _checkpoint(
+    founding: Founding, row: SegmentRow, entry: bytes, entropy: Entropy
+) -> dict[str, bytes]:
+    """The checkpoint at entry 4096 of a state that holds a row of each kind."""
+    unlocked, generation = founding.unlocked, founding.unlocked.superblock.generation
+    cutter = ChunkCutter()
+    chunks = [*cutter.add(state_rows(founding, row, entry)), *cutter.end()]
+    files, refs = {}, []
+    for number, chunk in enumerate(chunks):
+        files[f"chunk-{number}.bin"] = seal_chunk(founding.ring, generation, chunk, entropy)
+        refs.append(ChunkRef(chunk.first_key, 4096, entropy(16), chunk.hash))
+    manifest = Manifest(
+        unlocked.keys.member, SESSION, TIME_NS, hash_bytes(entry), tuple(refs)
+    )  # fmt: skip
+    files["manifest.bin"] = seal_manifest(
+        founding.ring, unlocked.keys, generation, 4096, manifest, entropy
+    )
+    facts = {
+        "sequence": 4096,
+        "state_hash": manifest.state_hash.hex(),
+        "hashes": {name: hash_bytes(data).hex() for name, data in sorted(files.items())},
+    }
+    files["checkpoint.json"] = json.dumps(facts, indent=2).encode() + b"\n"
+    return files
 
 
 def _journal(founding: Founding, keys: LocalKeys, entropy: Entropy) -> bytes:
