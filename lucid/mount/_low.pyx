@@ -394,8 +394,8 @@ cdef class NoLock:
 
 
 def serve_hits(HitTable hits):
-    global table, kept
-    kept = hits
+    global table, _kept
+    _kept = hits
     table = NULL if hits is None else &hits.core
 
 
@@ -512,7 +512,7 @@ def stats():
     return {"sessions": sessions, "leading": leading, "waiting": waiting, "refused": refused}
 
 
-kept = None
+_kept = None
 pthread_mutex_init(&crew, NULL)
 sem_init(&short_of_workers, 0, 0)
 leaders_max = max(LEADERS_LEAST, min(LEADERS_MOST, os.cpu_count() or 1))
