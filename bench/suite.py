@@ -1,8 +1,9 @@
 """`./build.sh bench`: what a drive does on this machine, with a real S3 server beside it.
 
 Each scenario runs on a real mount. Rates are of decimal megabytes; `cpu` is the daemon's CPU time;
-`cold` means an empty state directory and a dropped page cache. Run it on a quiet machine, and look
-at the spread.
+`cold` means an empty state directory and a dropped page cache. From the local cache a file is read
+twice: with the disk's pages dropped too, where the disk is the limit (it is measured beside it),
+and with only the drive's own pages dropped. Run it on a quiet machine, and look at the spread.
 """
 
 from __future__ import annotations
@@ -47,6 +48,22 @@ def read_file(path: Path) -> tuple[float, float]:
     return first, time.perf_counter() - began
 
 
+def forget_pages(path: Path) -> None:
+    """Drop what the kernel holds of one file of the drive."""
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def disk_rate(folder: Path, size: int, seed: bytes) -> float:
+    """MB/s at which the disk itself gives a file of this size, once its pages are dropped."""
+    path = folder / "raw"
+    write_file(path, size, seed)
+    drop_page_cache()
+    seconds = read_file(path)[1]
+    path.unlink()
+    return size / seconds / MB
+
+
 def sequential(drive: Drive, size: int, seed: bytes) -> Figures:
     """Write to fsync and until committed, then read cold, from the local cache, from memory."""
     target = drive.mountpoint / "large"
@@ -76,6 +93,9 @@ def sequential(drive: Drive, size: int, seed: bytes) -> Figures:
     cpu = drive.cpu_s()
     figures["read local cache MB/s"] = size / read_file(target)[1] / MB
     figures["read local cpu s/GB"] = (drive.cpu_s() - cpu) / size * 1e9
+    forget_pages(target)
+    figures["read local cache, disk warm MB/s"] = size / read_file(target)[1] / MB
+    figures["the disk itself MB/s"] = disk_rate(drive.top, size, seed)
     figures["peak MiB"] = drive.peak_mib()
     target.unlink()
     return figures
