@@ -19,6 +19,7 @@ from lucid.format.hashes import ZERO_HASH
 from lucid.format.ops import Genesis, Op, SegmentRow
 from lucid.format.runs import Geometry
 from lucid.meta import schema
+from lucid.meta.checkpoint_rows import Snapshot
 from lucid.meta.fold_effect import NOTHING, Author, Effect
 from lucid.meta.pending import PendingOps
 from lucid.meta.replica_base import Layers
@@ -45,6 +46,9 @@ since larger transactions seal fewer pages in all: a first fold of the whole log
 """
 WAL_PAGES = 4096
 """16 MiB: a shorter log may go on until a quieter moment."""
+SNAPSHOT_PENDING_MAX = 16_384
+"""A snapshot holds the images of all pending ops in memory: about a kilobyte each."""
+SNAPSHOT_CACHE_KIB = 2048
 HASHES_KEPT = 65_536
 """Hashes of the newest entries that are kept; of older ones every 4,096th."""
 
@@ -290,6 +294,27 @@ class Writes:
             return pages == moved
         finally:
             connection.close()
+
+    def snapshot(self) -> Snapshot | None:
+        """The committed state at the head, to be read at leisure on a connection of its own.
+
+        None in the middle of an entry, and while more is pending than a snapshot may hold. The
+        thread that folds calls it, between two entries.
+        """
+        connection = schema.connect(self._path, self._key)
+        try:
+            connection.execute(f"PRAGMA cache_size = -{SNAPSHOT_CACHE_KIB}")
+            with self._turn, self._writing():
+                if self._place.ops or len(self._pending) > SNAPSHOT_PENDING_MAX:
+                    connection.close()
+                    return None
+                self._commit()
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM place").fetchone()
+            return Snapshot(connection)
+        except BaseException:
+            connection.close()
+            raise
 
     def close(self) -> None:
         """Commit and close. Idempotent."""
