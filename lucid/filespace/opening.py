@@ -22,6 +22,7 @@ from lucid.engine.sodium import tag_bytes
 from lucid.errors import (
     BucketMissing,
     FilespaceMissing,
+    HistoryFork,
     LucidError,
     StateForeign,
     StoreError,
@@ -204,6 +205,8 @@ class _Opening:
             geometry=self._geometry(unlocked),
         )  # fmt: skip
         compose(ground)
+        if reader.fork and not self._config.read_only:
+            self._opened.parts.order.stop(HistoryFork(reader.fork))
 
     # -- keys and state directory
 
@@ -226,7 +229,7 @@ class _Opening:
         self._go_offline(away)
         return unlock(kept.superblock, kept.record, self._secret, kept.superblock_hash)
 
-    def _go_offline(self, away: StoreError) -> None:
+    def _go_offline(self, away: StoreError | HistoryFork) -> None:
         log.warning("Opening without the store: %s", away)
         self._online = False
         self._opened.away = str(away)
@@ -360,6 +363,11 @@ class _Opening:
             if replica.head().sequence:
                 reader.history.check_gaps()
         except AWAY as error:
+            self._go_offline(error)
+        except HistoryFork as error:
+            if not self._config.read_only or not replica.head().sequence:
+                raise
+            # What this device has seen can be read. The log is followed when it shows that again.
             self._go_offline(error)
         # Nobody holds anything yet: a kernel that is told to forget a directory in use would take
         # it from under whoever stands in it.

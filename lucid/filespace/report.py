@@ -28,6 +28,7 @@ def problem_of(opened: Opened) -> str:
     stopped = parts.order.stopped
     sentences = (
         str(stopped) if stopped else "",
+        opened.reader.fork,
         committer.problem,
         _silence(opened),
         parts.uploader.problem,

@@ -159,8 +159,9 @@ class Committer:
                 return
             except (HistoryFork, UnsupportedFormat, UnknownKey, StateForeign) as error:
                 self.problem = str(error)
-                log.error("Writing stops: %s", error)
-                self._order.stop(error)
+                if self._writer is not None:
+                    log.error("Writing stops: %s", error)
+                    self._order.stop(error)
                 self._stop.wait(PAUSE_MAX_S)
             except LucidError as error:
                 self.problem = str(error)

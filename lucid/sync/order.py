@@ -11,6 +11,7 @@ blocks of its base.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -92,9 +93,12 @@ class Order:
     # -- accepting
 
     def check_writable(self) -> None:
-        """Raises what stopped writing."""
+        """Raises what stopped writing. A program is told that the file system is read-only now."""
         if self.stopped is not None:
-            raise type(self.stopped)(str(self.stopped))
+            error = type(self.stopped)(str(self.stopped))
+            if not isinstance(error, Stopped):
+                error.errno = errno.EROFS
+            raise error
 
     def stop(self, reason: LucidError) -> None:
         with self.news:
@@ -317,7 +321,8 @@ class Order:
             self._waiters += 1
             try:
                 while self._queue and self._queue[0].position <= position:
-                    self.check_writable()
+                    if self.stopped is not None:
+                        raise type(self.stopped)(str(self.stopped))
                     left = None if deadline is None else deadline - self._clock.monotonic()
                     if left is not None and left <= 0:
                         return False

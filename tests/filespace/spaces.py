@@ -60,12 +60,13 @@ def open_on(
     *,
     disk: Disk | None = None,
     clock: Clock | None = None,
+    passphrase: str = PASSPHRASE,
     **settings: Any,
 ) -> Filespace:
     """The filespace in `store`, opened with a state directory."""
     config = Config(**{**QUICK, "state_dir": state, **settings})
     opened = open_parts(
-        store, PASSPHRASE, config, clock=clock or SystemClock(), entropy=SystemEntropy, disk=disk
+        store, passphrase, config, clock=clock or SystemClock(), entropy=SystemEntropy, disk=disk
     )
     return Filespace(Tree(opened))
 

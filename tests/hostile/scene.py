@@ -8,6 +8,7 @@ The same scene stands on a store in memory and on a real S3 server.
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -29,6 +30,7 @@ from tests.filespace.spaces import (
     new_bucket,
     open_on,
     parts_of,
+    some_bytes,
 )
 
 __all__ = ["Lies", "Scene", "bucket_of", "flipped", "other_filespace", "stopped_by"]
@@ -233,11 +235,19 @@ def bucket_of(objects: Objects) -> MemoryStore:
 def _others(passphrase: str) -> tuple[tuple[str, bytes], ...]:
     store = MemoryStore(Bucket(), name="other")
     init("memory://other", passphrase=passphrase, block_size=BLOCK, stretch=STRETCH, store=store)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_on(MemoryStore(store.bucket), Path(folder) / "state", passphrase=passphrase) as fs,
+    ):
+        for number in range(4):
+            fs.write_bytes(f"/foreign{number}", some_bytes(number, 5 * BLOCK))
+            fs.sync(timeout=WAIT_S)
     return tuple((info.key, store.get(info.key)) for info in store.list(""))
 
 
 def other_filespace(passphrase: str = PASSPHRASE) -> Objects:
-    """Every object of another filespace; whoever made it may know the same passphrase."""
+    """Every object of another filespace with some files; its founder may use the same
+    passphrase."""
     return dict(_others(passphrase))
 
 
