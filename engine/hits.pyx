@@ -66,6 +66,21 @@ cdef void push_want(HitCore *core, int64_t ino, int64_t start, int64_t end) noex
     pthread_cond_signal(&core.wanted)
 
 
+cdef bint take_want(HitCore *core, Want *want) noexcept nogil:
+    """Wait for the next want; False when the table was stopped."""
+    cdef bint came
+    pthread_mutex_lock(&core.mutex)
+    while core.want_count == 0 and not core.stopped:
+        pthread_cond_wait(&core.wanted, &core.mutex)
+    came = not core.stopped
+    if came:
+        want[0] = core.wants[core.want_first]
+        core.want_first = (core.want_first + 1) % WANTS_HELD
+        core.want_count -= 1
+    pthread_mutex_unlock(&core.mutex)
+    return came
+
+
 cdef HeldMap *begin_use(HitCore *core, int64_t number) noexcept nogil:
     """The map that a file is read from, counted as used; NULL when it is not served here."""
     cdef FileEntry *file
@@ -330,18 +345,10 @@ cdef class HitTable:
 
     def next_want(self):
         cdef Want want
-        cdef bint stopped
+        cdef bint came
         with nogil:
-            pthread_mutex_lock(&self.core.mutex)
-            while self.core.want_count == 0 and not self.core.stopped:
-                pthread_cond_wait(&self.core.wanted, &self.core.mutex)
-            stopped = self.core.stopped
-            if not stopped:
-                want = self.core.wants[self.core.want_first]
-                self.core.want_first = (self.core.want_first + 1) % WANTS_HELD
-                self.core.want_count -= 1
-            pthread_mutex_unlock(&self.core.mutex)
-        return None if stopped else (want.ino, want.start, want.end)
+            came = take_want(&self.core, &want)
+        return (want.ino, want.start, want.end) if came else None
 
     def stop(self):
         pthread_mutex_lock(&self.core.mutex)
