@@ -18,6 +18,3 @@ class Streams:
 
         Returns the range [start, end) to fetch ahead, or None.
         """
-
-    def shrink(self) -> None:
-        """Memory is short: ask for half as much from now on."""

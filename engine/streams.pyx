@@ -6,7 +6,8 @@ nothing.  One mutex, a leaf; any thread may call, without the GIL.
 
 Policy: a read that begins at offset 0 opens a stream with a window of 1 MiB; a second read that
 goes on where an earlier one ended opens one with a window of one block.  The window doubles when
-the reader has used up half of what was asked for ahead, up to a limit; memory pressure halves it.
+the reader has used up half of what was asked for ahead, up to a limit.  What is asked for takes no
+memory, only cache: the limit is a small part of that.
 Requests of the kernel come out of order and a little back, and short skips forward keep a stream.
 """
 
@@ -153,11 +154,3 @@ cdef class Streams:
         if streams_read(&self.core, offset, length, size, &start, &end):
             return start, end
         return None
-
-    def shrink(self):
-        cdef int at
-        pthread_mutex_lock(&self.core.mutex)
-        for at in range(self.core.count):
-            self.core.streams[at].window = most(
-                self.core.block, self.core.streams[at].window // 2)
-        pthread_mutex_unlock(&self.core.mutex)

@@ -78,8 +78,6 @@ class Config:
     state_wait_s: float = 0.0
     """How long to wait for another process that still uses the state directory."""
 
-    log_level: str = "info"
-
     def __post_init__(self) -> None:
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The durability is 'local' or 'store', not '{self.durability}'.")

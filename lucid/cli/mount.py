@@ -126,7 +126,6 @@ def command(
             durability=durability,
             cache_bytes=_cache_bytes(cache_size),
             state_wait_s=STATE_WAIT_S,
-            log_level="debug" if obj["debug"] else "info",
         ),
         foreground,
         log_file and log_file.absolute(),

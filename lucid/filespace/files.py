@@ -33,6 +33,9 @@ MiB = 1024 * 1024
 RELEASE_HOLD_S = 0.02
 """How long later ops wait for the RELEASE that follows a FLUSH."""
 WINDOW_MAX = 32 * MiB
+WINDOW_CACHE_SHARE = 16
+"""The window of one reader is at most this part of the cache: what is read ahead must still be there
+when its turn comes, also for some readers at once."""
 ROW_BYTES = 128
 SPILL_ABOVE = 0.5
 """Share of the writing memory above which the oldest drafts give theirs back."""
@@ -70,6 +73,8 @@ class Files:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        share = parts.config.cache_bytes // WINDOW_CACHE_SHARE
+        self._window_max = max(parts.geometry.block_size, min(WINDOW_MAX, share))
         self._lock = threading.Lock()
         self._open: dict[int, list[int]] = {}
         """[handles, writers] of each inode that is open."""
@@ -107,7 +112,7 @@ class Files:
         return handle, draft_attributes(draft, 1, draft.mode, uid, gid, 0)
 
     def _handle(self, ino: int, flags: int) -> Handle:
-        handle = Handle(ino, flags, Streams(self._parts.geometry.block_size, WINDOW_MAX))
+        handle = Handle(ino, flags, Streams(self._parts.geometry.block_size, self._window_max))
         self._count(ino, 1, handle.writable)
         return handle
 

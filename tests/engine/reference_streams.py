@@ -66,11 +66,6 @@ class Streams:
         stream.asked = min(size, stream.position + stream.window)
         return Want(start, stream.asked) if stream.asked > start else None
 
-    def shrink(self) -> None:
-        """Memory is short: ask for half as much from now on."""
-        for stream in self._streams:
-            stream.window = max(self._block, stream.window // 2)
-
     def _match(self, offset: int, end: int) -> _Stream | None:
         for stream in self._streams:
             back = stream.position - offset

@@ -129,16 +129,6 @@ def test_a_long_jump_stops_it() -> None:
     assert reader.covered() == before
 
 
-def test_short_memory_halves_it() -> None:
-    reader = Reader()
-    reader.all(0, 32 * MiB)
-    for _ in range(10):
-        reader.streams.shrink()
-    asked = len(reader.asked)
-    reader.all(32 * MiB, 48 * MiB)
-    assert reader.asked[asked][1] - reader.asked[asked][0] <= MiB
-
-
 def test_nothing_beyond_the_end_is_asked_for() -> None:
     reader = Reader(5_000)
     reader.read(0, 4096)
@@ -152,7 +142,6 @@ STEPS = st.one_of(
     st.tuples(st.just("go on"), st.integers(-600_000, 2_500_000), st.integers(0, 300_000)),
     st.tuples(st.just("jump"), st.integers(0, SIZE), st.integers(0, 300_000)),
     st.tuples(st.just("back to"), st.integers(0, 5), st.integers(1, 200_000)),
-    st.tuples(st.just("shrink"), st.just(0), st.just(0)),
 )
 
 
@@ -162,10 +151,6 @@ def test_it_does_what_the_plain_one_does(steps: list[tuple[str, int, int]], size
     ours, plain = Streams(BLOCK, WINDOW), reference_streams.Streams(BLOCK, WINDOW)
     ends = [0]
     for kind, number, length in steps:
-        if kind == "shrink":
-            ours.shrink()
-            plain.shrink()
-            continue
         offset = number
         if kind == "go on":
             offset = max(0, ends[-1] + number)
