@@ -215,6 +215,8 @@ class Tree:
             try:
                 self._parts.publisher.publish_now(draft, None)
             except DataError as error:
+                if self._parts.order.stopped is not None:
+                    raise
                 self._parts.publisher.set_aside(draft, str(error))
         return draft.failure
 

@@ -216,7 +216,7 @@ class Publisher:
             return False
         except DataError as error:
             self.set_aside(draft, str(error))
-            return True
+            return bool(draft.failure)
         except LucidError as error:
             self.problem = f"A file waits to be published: {error}"
             return False
@@ -226,9 +226,13 @@ class Publisher:
             return False
 
     def set_aside(self, draft: Draft, reason: str) -> None:
-        """Its base cannot be read: keep the bytes, tell the writers, let the others go on."""
-        with draft.lock:
-            draft.failure = reason
+        """Its base cannot be read: keep the bytes, tell the writers, let the others go on.
+
+        Where writing has stopped altogether the draft is not to blame: it waits for the next open.
+        """
+        if self._order.stopped is None:
+            with draft.lock:
+                draft.failure = reason
         self._end_hold(draft, placed=False)
 
     def close(self) -> None:

@@ -147,10 +147,10 @@ class Scene:
 
     # -- machines
 
-    def connect(self, name: str = "a", **settings: Any) -> Filespace:
+    def connect(self, name: str = "a", away: bool = False, **settings: Any) -> Filespace:
         """Open as machine `name`; its state directory and its `lies` are its own.
 
-        A machine that is opened again is told the same lies.
+        A machine that is opened again is told the same lies. `away`: it is cut off from the store.
         """
         old = self.lies.get(name)
         lies = self.lies[name] = Lies(self._client())
@@ -158,6 +158,8 @@ class Scene:
             lies.shown, lies.taken = old.shown, old.taken
             lies.instead, lies.endless, lies.swallowed = old.instead, old.endless, old.swallowed
         plan = self.plans[name] = FaultPlan()
+        if away:
+            plan.die()
         fs = open_on(FaultyStore(lies, plan), self.root / name, **settings)
         self._open.append(fs)
         return fs
