@@ -16,6 +16,7 @@ usage() {
 ./build.sh                 set up .venv and build the extension in place
 ./build.sh test [ARGS]     build, then pytest ARGS; fails on mounts left behind
 ./build.sh check           build, then ruff, mypy --strict, the import rules, stubtest, shellcheck
+./build.sh soak [ARGS]     kill -9 and power cuts under load, and what was lost; see soak --help
 ./build.sh debug [ARGS]    a checking engine in build/debug, and its tests
 ./build.sh memcheck        the engine's tests under valgrind
 ./build.sh demo            mount a filespace in a temporary directory and show the main job
@@ -217,11 +218,20 @@ sweep_dead_runs() {
 run_tests() {
     lock
     debian_test_packages
+    unlock
+    in_test_root "$PY" -m pytest "$@"
+}
+
+run_soak() { in_test_root "$PY" -m tests.soak "$@"; }
+
+# Runs a command with a temporary directory of its own; fails when that leaves a mount.
+in_test_root() {
+    lock
     sweep_dead_runs
     unlock
     local root="$TEST_ROOTS.$$" status=0
     mkdir -m 700 "$root"
-    TMPDIR="$root" PYTEST_DEBUG_TEMPROOT="$root" "$PY" -m pytest "$@" || status=$?
+    TMPDIR="$root" PYTEST_DEBUG_TEMPROOT="$root" "$@" || status=$?
     if ! sweep "$root"; then
         say "the tests left mounts behind (unmounted now)"
         ((status)) || status=1
@@ -304,6 +314,7 @@ main() {
         # No `build && ...` here: inside of such a list, `set -e` would not hold.
         test) build; run_tests "$@" ;;
         check) build; run_check ;;
+        soak) build; run_soak "$@" ;;
         debug) build; run_debug "$@" ;;
         memcheck) build; tests/engine/memcheck.sh "$@" ;;
         demo) build; run_script bench/demo.py "$@" ;;
