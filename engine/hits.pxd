@@ -60,6 +60,7 @@ cdef struct HitCore:
 
 cdef int hit_read(
     HitCore *core, int64_t number, int64_t offset, int64_t length, Reply *reply) noexcept nogil
+cdef bint hit_knows(HitCore *core, int64_t number) noexcept nogil
 cdef void hit_release(HitCore *core, Reply *reply) noexcept nogil
 
 cdef class HitTable:

@@ -124,6 +124,15 @@ cdef void end_use(
     pthread_mutex_unlock(&core.mutex)
 
 
+cdef bint hit_knows(HitCore *core, int64_t number) noexcept nogil:
+    """Whether this file is open here: one that only reads, and so has nothing to flush."""
+    cdef bint known
+    pthread_mutex_lock(&core.mutex)
+    known = table_get(&core.files, number) != NULL
+    pthread_mutex_unlock(&core.mutex)
+    return known
+
+
 cdef int hit_read(
     HitCore *core, int64_t number, int64_t offset, int64_t length, Reply *reply) noexcept nogil:
     """Read [offset, offset + length) of an open file, cut to its size.  A HitStatus.

@@ -34,8 +34,8 @@ RELEASE_HOLD_S = 0.02
 """How long later ops wait for the RELEASE that follows a FLUSH."""
 WINDOW_MAX = 32 * MiB
 WINDOW_CACHE_SHARE = 16
-"""The window of one reader is at most this part of the cache: what is read ahead must still be there
-when its turn comes, also for some readers at once."""
+"""The window of one reader is at most this part of the cache: what is read ahead must still be
+there when its turn comes, also for some readers at once."""
 ROW_BYTES = 128
 SPILL_ABOVE = 0.5
 """Share of the writing memory above which the oldest drafts give theirs back."""

@@ -6,8 +6,9 @@ llfuse looks its functions up in the libraries loaded before it, and this one co
 `fuse_session_receive_buf` is where workers wait for requests, without the GIL.  Here few of them
 wait in the kernel at once (leaders) and the others in a stack: a woken worker is the one that slept
 last, and those beyond what the load needs are never woken.  Requests that need nothing of Python
-are answered on the spot: reads that the HitTable serves, and xattrs that nobody has.  When all
-workers but one are busy, `wait_short` returns: lucid.mount.crew starts one more, which runs `work`.
+are answered on the spot: reads and flushes of files that the HitTable serves, and xattrs that
+nobody has.  When all workers but one are busy, `wait_short` returns: lucid.mount.crew starts one
+more, which runs `work`.
 
 Guarded by `crew`: leading, idle, waiting, extras, told_short, short_ended.  Written while no worker
 runs: table, session_of_llfuse.  `ending` is only ever set while they do.
@@ -27,7 +28,7 @@ from lucid.engine.cachecore cimport (
     pthread_mutex_t,
     pthread_mutex_unlock,
 )
-from lucid.engine.hits cimport HIT, HitCore, HitTable, hit_read, hit_release
+from lucid.engine.hits cimport HIT, HitCore, HitTable, hit_knows, hit_read, hit_release
 from lucid.engine.reader cimport Reply
 
 cdef extern from "<fuse_lowlevel.h>" nogil:
@@ -69,10 +70,13 @@ cdef extern from "<linux/fuse.h>" nogil:
         uint64_t offset
         uint32_t size
         uint32_t write_flags
+    struct fuse_flush_in:
+        uint64_t fh
     struct fuse_getxattr_in:
         uint32_t size
     int FUSE_READ
     int FUSE_WRITE
+    int FUSE_FLUSH
     int FUSE_GETXATTR
     uint32_t FUSE_WRITE_CACHE
 
@@ -210,6 +214,15 @@ cdef bint serve_read(
     return True
 
 
+cdef bint serve_flush(
+    int fd, const fuse_in_header *header, const fuse_flush_in *asked) noexcept nogil:
+    """A file that only reads has nothing that could be lost."""
+    if table == NULL or not hit_knows(table, <int64_t>asked.fh):
+        return False
+    reply(fd, header.unique, 0, NULL, 0)
+    return True
+
+
 cdef bint refuse_xattr(int fd, const fuse_in_header *header, const char *name) noexcept nogil:
     """security.* and system.* are never stored: the kernel asks for one before every write."""
     global refused
@@ -234,6 +247,8 @@ cdef bint serve(int fd, const char *request, size_t length) noexcept nogil:
     if header.opcode == FUSE_WRITE and length >= sizeof(fuse_write_in):
         lucid_page_write = (<const fuse_write_in *>body).write_flags & FUSE_WRITE_CACHE
         return False
+    if header.opcode == FUSE_FLUSH and length >= sizeof(fuse_flush_in):
+        return serve_flush(fd, header, <const fuse_flush_in *>body)
     # The name ends with a zero, which the kernel counts in.
     if header.opcode == FUSE_GETXATTR and length > sizeof(fuse_getxattr_in):
         return refuse_xattr(fd, header, body + sizeof(fuse_getxattr_in))
