@@ -42,7 +42,7 @@ from lucid.format.member import (
 from lucid.format.ops import (
     ROLE_ADMIN,
     ROOT_INO,
-    RULES,
+    RULES_FIRST,
     Genesis,
     GenesisGeneration,
     GenesisMember,
@@ -78,6 +78,7 @@ class Plan(NamedTuple):
     block_size: int = BLOCK_SIZE_DEFAULT
     stretch: Stretch = DEFAULT_STRETCH
     root: GenesisRoot = GenesisRoot(stat.S_IFDIR | 0o755, 0, 0)
+    rules: int = RULES_FIRST
 
 
 class Founding(NamedTuple):
@@ -179,7 +180,7 @@ def _genesis(plan: Plan, superblock: Superblock, superblock_hash: bytes, time_ns
         ROOT_INO,
         time_ns,
         superblock_hash,
-        RULES,
+        plan.rules,
         plan.name,
         GenesisMember(
             superblock.founder,

@@ -28,15 +28,18 @@ from lucid.format.check import (
 from lucid.format.hashes import HASH_SIZE
 from lucid.format.limits import INT63_MAX, KEY_SIZE, TIME_MAX, TIME_MIN, UINT32_MAX
 from lucid.format.ops import (
+    KIND_CLONE,
     KIND_CONTENT,
     KIND_CREATE,
     KIND_DROP,
+    KIND_FLOOR,
     KIND_GENESIS,
     KIND_LINK,
     KIND_MKDIR,
     KIND_MKNOD,
     KIND_RENAME,
     KIND_RMDIR,
+    KIND_RULES,
     KIND_SESSION,
     KIND_SETATTR,
     KIND_SETXATTR,
@@ -46,9 +49,12 @@ from lucid.format.ops import (
     ROLE_ADMIN,
     ROOT_INO,
     RULES,
+    RULES_FIRST,
+    Clone,
     Content,
     Create,
     Drop,
+    Floor,
     Genesis,
     GenesisGeneration,
     GenesisMember,
@@ -59,6 +65,7 @@ from lucid.format.ops import (
     Op,
     Rename,
     Rmdir,
+    Rules,
     SessionOp,
     Setattr,
     Setxattr,
@@ -98,6 +105,10 @@ _RANGES: dict[str, tuple[int, int]] = {
     "base": (0, INT63_MAX),
     "seen_ino": (0, INT63_MAX),
     "seen_version": (0, INT63_MAX),
+    "source": (1, INT63_MAX),
+    "version": (1, INT63_MAX),
+    "sequence": (1, INT63_MAX),
+    "number": (1, UINT32_MAX),
     "keep": (0, limits.SIZE_MAX),
     "size": (0, limits.SIZE_MAX),
     "mode": (0, MODE_MAX),
@@ -196,9 +207,15 @@ def _check_mknod(op: Mknod) -> None:
         raise FormatError("A mknod makes a FIFO, a socket or a device: its mode must say so.")
 
 
-def _check_opened_name(op: Content) -> None:
+def _check_opened_name(op: Content | Clone) -> None:
     if op.parent or op.name:
         check_name(op.name)
+
+
+def _check_clone(op: Clone) -> None:
+    _check_opened_name(op)
+    if not op.ino and (op.base or not op.parent):
+        raise FormatError("A clone that makes a file has a parent and no base.")
 
 
 _ZERO = (0, 0)
@@ -231,6 +248,15 @@ _SPECS: tuple[OpSpec, ...] = (
         Setxattr,
         texts={"name": check_xattr_name, "value": check_xattr_value},
         absent={"value": b""},
+    ),
+    _spec(KIND_RULES, Rules),
+    _spec(KIND_FLOOR, Floor),
+    _spec(
+        KIND_CLONE,
+        Clone,
+        texts={"name": None},
+        ranges={"ino": (0, INT63_MAX), "parent": (0, INT63_MAX)},
+        also=_check_clone,
     ),
 )
 SPEC_OF_KIND = {spec.kind: spec for spec in _SPECS}
@@ -373,10 +399,10 @@ def _check_genesis(op: Genesis) -> None:
     check_int(op.time_ns, TIME_MIN, TIME_MAX, "The time of genesis")
     check_bytes(op.superblock_hash, HASH_SIZE, "The superblock hash")
     check_int(op.rules, 1, UINT32_MAX, "The number of the rules")
-    if op.rules != RULES:
+    if not RULES_FIRST <= op.rules <= RULES:
         raise UnsupportedFormat(
             f"The filespace begins with rules {op.rules}; this version of lucid knows rules"
-            f" {RULES}. Install a newer one."
+            f" {RULES_FIRST} to {RULES}. Install a newer one."
         )
     for label in (op.name, op.founder.label):
         if type(label) is not bytes:

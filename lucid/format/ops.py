@@ -1,4 +1,4 @@
-"""The ops of rules 1, one NamedTuple a kind (FORMAT section 8), and their bytes.
+"""The ops of the rules that are known, one NamedTuple a kind (FORMAT section 8), and their bytes.
 
 `encode_op` and `decode_op` are pure; both refuse what no op can hold. What an op does to a state
 is not known here. Any thread.
@@ -13,15 +13,18 @@ from lucid.format.change import DATA, HOLE, LOST, Change, SegmentRow
 __all__ = [
     "DATA",
     "HOLE",
+    "KIND_CLONE",
     "KIND_CONTENT",
     "KIND_CREATE",
     "KIND_DROP",
+    "KIND_FLOOR",
     "KIND_GENESIS",
     "KIND_LINK",
     "KIND_MKDIR",
     "KIND_MKNOD",
     "KIND_RENAME",
     "KIND_RMDIR",
+    "KIND_RULES",
     "KIND_SESSION",
     "KIND_SETATTR",
     "KIND_SETXATTR",
@@ -34,10 +37,13 @@ __all__ = [
     "ROLE_WRITER",
     "ROOT_INO",
     "RULES",
+    "RULES_FIRST",
     "Change",
+    "Clone",
     "Content",
     "Create",
     "Drop",
+    "Floor",
     "Genesis",
     "GenesisGeneration",
     "GenesisMember",
@@ -48,6 +54,7 @@ __all__ = [
     "Op",
     "Rename",
     "Rmdir",
+    "Rules",
     "SegmentRow",
     "SessionOp",
     "Setattr",
@@ -59,12 +66,14 @@ __all__ = [
     "changes_of",
     "counter_of",
     "make_op_id",
+    "rules_of",
     "segments_of",
     "session_of",
 ]
 
-RULES = 1
-"""The fold rules that genesis sets."""
+RULES_FIRST = 1
+RULES = 2
+"""The newest fold rules that are known here; all from RULES_FIRST on are."""
 
 # Kinds of an op. Stored for ever: do not renumber.
 KIND_GENESIS = 1
@@ -82,6 +91,9 @@ KIND_RMDIR = 12
 KIND_RENAME = 13
 KIND_SETATTR = 14
 KIND_SETXATTR = 15
+KIND_RULES = 32
+KIND_FLOOR = 36
+KIND_CLONE = 41
 
 # Roles of a member. Stored for ever: do not renumber.
 ROLE_READER = 1
@@ -301,8 +313,42 @@ class Setxattr(NamedTuple):
     value: bytes | None
 
 
+class Rules(NamedTuple):
+    """Fold rules `number` hold from the next entry on. Alone in its entry; an admin's."""
+
+    op_id: int
+    time_ns: int
+    number: int
+
+
+class Floor(NamedTuple):
+    """What was dead before entry `sequence` is gone. An admin's; of rules 2."""
+
+    op_id: int
+    time_ns: int
+    sequence: int
+
+
+class Clone(NamedTuple):
+    """Content of `version` becomes the newest of `ino`, or a new file where that is 0. Of rules 2.
+
+    `source` is the inode that the version was seen to be of; the version's id is enough to find it.
+    `base`, `parent` and `name` are as in Content, or the place of the new file.
+    """
+
+    op_id: int
+    time_ns: int
+    source: int
+    version: int
+    ino: int
+    base: int
+    parent: int
+    name: bytes
+    mtime_ns: int
+
+
 class UnknownOp(NamedTuple):
-    """An op of a kind that rules 1 do not know. Nothing of it was checked but the kind."""
+    """An op of a kind that is not known here. Nothing of it was checked but the kind."""
 
     kind: int
 
@@ -323,6 +369,9 @@ Op = (
     | Rename
     | Setattr
     | Setxattr
+    | Rules
+    | Floor
+    | Clone
     | UnknownOp
 )
 
@@ -340,6 +389,11 @@ def session_of(op_id: int) -> int:
 def counter_of(op_id: int) -> int:
     """Its number in that session, from 1."""
     return op_id & 0xFFFFFFFF
+
+
+def rules_of(op: Op) -> int:
+    """The first rules that know this kind of op."""
+    return 2 if isinstance(op, (Clone, Floor)) else RULES_FIRST
 
 
 def changes_of(op: Op) -> tuple[Change, ...]:

@@ -3,7 +3,7 @@
 Total and pure: it raises for no op that was decoded, and reads only state and op: no clock, no
 locale, no object but the log. So all who fold one log hold one state. The same code folds own
 pending ops. A change of any result, be it the fix of a bug, needs a new number of the rules; these
-are rules 1.
+are rules 1 and 2 (see `fold_rules`).
 
 It knows no threads: one at a time per state.
 """
@@ -14,9 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lucid.format.ops import (
+    Clone,
     Content,
     Create,
     Drop,
+    Floor,
     Genesis,
     Link,
     Mkdir,
@@ -24,6 +26,7 @@ from lucid.format.ops import (
     Op,
     Rename,
     Rmdir,
+    Rules,
     SessionOp,
     Setattr,
     Setxattr,
@@ -33,11 +36,14 @@ from lucid.format.ops import (
     Unlink,
 )
 from lucid.meta.fold_attributes import fold_setattr, fold_setxattr
+from lucid.meta.fold_clone import fold_clone
 from lucid.meta.fold_content import fold_content, fold_drop, fold_stage
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
+from lucid.meta.fold_floor import fold_floor
 from lucid.meta.fold_founding import fold_genesis, fold_session
 from lucid.meta.fold_moves import fold_rename, fold_rmdir, fold_unlink
 from lucid.meta.fold_names import fold_create, fold_link, fold_mkdir, fold_mknod, fold_symlink
+from lucid.meta.fold_rules import fold_rules
 from lucid.meta.state import State
 
 __all__ = ["NOTHING", "Author", "Effect", "Status", "fold"]
@@ -49,7 +55,7 @@ def fold(state: State, op: Op, author: Author) -> Effect:
     The caller has checked the entry (a void one is never folded), added its segments, and set the
     stamp. An entry is no transaction: its ops are folded one by one.
     """
-    return _RULES[type(op)](state, op, author)
+    return _RULE_OF[type(op)](state, op, author)
 
 
 def _fold_unknown(state: State, op: UnknownOp, author: Author) -> Effect:
@@ -57,7 +63,7 @@ def _fold_unknown(state: State, op: UnknownOp, author: Author) -> Effect:
     return NOTHING
 
 
-_RULES: dict[type, Callable[[State, Any, Author], Effect]] = {
+_RULE_OF: dict[type, Callable[[State, Any, Author], Effect]] = {
     Genesis: fold_genesis,
     SessionOp: fold_session,
     Create: fold_create,
@@ -73,5 +79,8 @@ _RULES: dict[type, Callable[[State, Any, Author], Effect]] = {
     Rename: fold_rename,
     Setattr: fold_setattr,
     Setxattr: fold_setxattr,
+    Rules: fold_rules,
+    Floor: fold_floor,
+    Clone: fold_clone,
     UnknownOp: _fold_unknown,
 }

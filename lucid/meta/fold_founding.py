@@ -8,12 +8,11 @@ from lucid.format.hashes import HASH_SIZE
 from lucid.format.limits import SESSION_MAX
 from lucid.format.ops import ROOT_INO, Genesis, SessionOp
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
+from lucid.meta.fold_rules import VALUE_RULES
 from lucid.meta.state import GenerationRow, InodeRow, MemberRow, SessionRow, State
 
-__all__ = ["VALUE_NAME", "VALUE_RULES", "VALUE_SUPERBLOCK", "fold_genesis", "fold_session"]
+__all__ = ["VALUE_NAME", "VALUE_SUPERBLOCK", "fold_genesis", "fold_session"]
 
-VALUE_RULES = "rules"
-"""Value of the state: the number of the fold rules in force, in decimal digits."""
 VALUE_NAME = "name"
 """Value of the state: the filespace's name, UTF-8."""
 VALUE_SUPERBLOCK = "superblock"

@@ -29,7 +29,7 @@ def fold_unlink(state: State, op: Unlink, author: Author) -> Effect:
     row = state.inode(found.ino)
     if row is None or is_directory(row):
         return NOTHING
-    remove_name(state, found, op.time_ns)
+    remove_name(state, found, op.op_id, op.time_ns)
     state.touch_directory(found.parent, op.time_ns)
     return Effect(Status.APPLIED, (found.ino,), ((found.parent, found.name),), 0)
 
@@ -41,7 +41,7 @@ def fold_rmdir(state: State, op: Rmdir, author: Author) -> Effect:
     row = state.inode(found.ino)
     if row is None or not is_directory(row) or state.has_children(found.ino):
         return NOTHING
-    remove_name(state, found, op.time_ns)
+    remove_name(state, found, op.op_id, op.time_ns)
     state.touch_directory(found.parent, op.time_ns, -1)
     return Effect(Status.APPLIED, (found.ino,), ((found.parent, found.name),), 0)
 
@@ -67,7 +67,7 @@ def fold_rename(state: State, op: Rename, author: Author) -> Effect:
     if place is None:
         return NOTHING
     if replaced is not None:
-        remove_name(state, replaced, op.time_ns)
+        remove_name(state, replaced, op.op_id, op.time_ns)
     _move(state, op, row, source, place)
     _touch_both(state, op, row, source.parent, place.parent, replaced)
     effect = effect_at(place, op.ino)

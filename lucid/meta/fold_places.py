@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lucid.meta.conflict_names import conflict_name, is_conflict_of
 from lucid.meta.fold_effect import Author, Status
+from lucid.meta.fold_rules import remember_removal
 from lucid.meta.state import ROOT_INO, DentryRow, InodeRow, State
 
 __all__ = [
@@ -120,10 +121,12 @@ def put_name(state: State, row: InodeRow, parent: int, name: bytes, op_id: int) 
     state.put_dentry(DentryRow(parent, name, op_id, row.ino))
     if not row.nlink:
         state.count(1, row.data_bytes)
+        if row.last_name:  # It had one before.
+            state.put_removed(row.ino, None)
     return row._replace(nlink=row.nlink + 1, last_parent=parent, last_name=name)
 
 
-def remove_name(state: State, dentry: DentryRow, time_ns: int) -> InodeRow | None:
+def remove_name(state: State, dentry: DentryRow, op_id: int, time_ns: int) -> InodeRow | None:
     """Takes a name from its inode and puts the row; the inode stays, maybe without any name."""
     state.remove_dentry(dentry.parent, dentry.name)
     row = state.inode(dentry.ino)
@@ -132,6 +135,7 @@ def remove_name(state: State, dentry: DentryRow, time_ns: int) -> InodeRow | Non
     row = row._replace(nlink=row.nlink - 1, ctime_ns=time_ns)
     if not row.nlink:
         state.count(-1, -row.data_bytes)
+        remember_removal(state, row.ino, op_id, time_ns)
     elif (row.last_parent, row.last_name) == (dentry.parent, dentry.name):
         newest = state.names(dentry.ino)[-1]
         row = row._replace(last_parent=newest.parent, last_name=newest.name)

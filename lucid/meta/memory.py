@@ -18,6 +18,7 @@ from lucid.meta.state import (
     GenerationRow,
     InodeRow,
     MemberRow,
+    RemovedRow,
     SessionRow,
     VersionRow,
     directory_times,
@@ -61,6 +62,7 @@ class MemoryState:
         self._xattrs: dict[int, dict[bytes, bytes]] = {}
         self._versions: dict[int, VersionRow] = {}
         self._maps: dict[int, _Map] = {}
+        self._removed: dict[int, RemovedRow] = {}
         self._staged: dict[int, list[Change]] = {}
         self._segments: dict[bytes, SegmentRow] = {}
         self._members: dict[bytes, MemberRow] = {}
@@ -150,7 +152,6 @@ class MemoryState:
         self._versions[row.id] = row
 
     def versions(self, ino: int) -> list[VersionRow]:
-        """Every version that an inode has had, oldest first. Not of the protocol."""
         found = [row for row in self._versions.values() if row.ino == ino]
         return sorted(found, key=lambda row: row.stamp)
 
@@ -171,10 +172,11 @@ class MemoryState:
         if row is None or kept is None:
             return ()
         stamps = self._versions
+        # A version that is not there any more was older than all that are.
         found = [
             item.extent
             for item in (*kept.past, *kept.newest)
-            if stamps[item.born].stamp <= row.stamp
+            if (item.born not in stamps or stamps[item.born].stamp <= row.stamp)
             and (not item.died or stamps[item.died].stamp > row.stamp)
         ]
         return sorted(found)
@@ -198,6 +200,39 @@ class MemoryState:
         place = bisect_left(kept.firsts, extent.first)
         kept.firsts.insert(place, extent.first)
         kept.newest.insert(place, item)
+
+    def removed(self, ino: int) -> RemovedRow | None:
+        return self._removed.get(ino)
+
+    def put_removed(self, ino: int, row: RemovedRow | None) -> None:
+        if row is None:
+            self._removed.pop(ino, None)
+        else:
+            self._removed[ino] = row
+
+    def nameless(self) -> Sequence[int]:
+        return sorted(ino for ino, row in self._inodes.items() if not row.nlink)
+
+    def rewritten(self, before: int) -> Sequence[int]:
+        rows = self._versions.values()
+        return sorted({row.ino for row in rows if row.id != row.ino and row.stamp < before})
+
+    def end_versions(self, ino: int, gone: Sequence[VersionRow], kept: VersionRow) -> None:
+        stamps = self._versions
+        map_ = self._maps.get(ino)
+        if map_ is not None:
+            map_.past = [item for item in map_.past if stamps[item.died].stamp > kept.stamp]
+        for row in gone:
+            del stamps[row.id]
+
+    def end_inode(self, ino: int) -> None:
+        for row in self.versions(ino):
+            del self._versions[row.id]
+        for rows in (
+            self._inodes, self._maps, self._xattrs, self._removed, self._touched,
+            self._subdirectories, self._names, self._children,
+        ):  # fmt: skip
+            rows.pop(ino, None)
 
     def staged(self, target: int) -> Sequence[Change]:
         return self._staged.get(target, ())
@@ -247,7 +282,8 @@ class MemoryState:
         """Every row in one canonical order: two states are equal when their dumps are.
 
         Directory rows are (ino, touched, subdirectories), extents (ino, first, born, died, extent),
-        staged ones (target, position, change); rows that say nothing are left out.
+        staged ones (target, position, change); rows that say nothing are left out, and so is the
+        table that rules 1 do not have, where it is empty.
         """
         directories = {*self._touched, *self._subdirectories}
         extents = [
@@ -255,7 +291,8 @@ class MemoryState:
             for ino, kept in self._maps.items()
             for item in (*kept.past, *kept.newest)
         ]
-        return {
+        removed = {"removed": _sorted(self._removed.values())} if self._removed else {}
+        return removed | {
             "inode": _sorted(self._inodes.values()),
             "dentry": _sorted(row for rows in self._children.values() for row in rows.values()),
             "directory": sorted(

@@ -27,12 +27,12 @@ from lucid.meta.replica_undo import (
     restore,
     unpack_op,
 )
-from lucid.meta.schema import VERSION, UndoRow
+from lucid.meta.schema import REMOVED, VERSION, UndoRow
 
 __all__ = ["DirectoryOverlay", "PendingOp", "PendingOps"]
 
 _ORDER_TRIM = 4096
-_VERSION = VERSION.number
+_STAMPED = (VERSION.number, REMOVED.number)
 
 
 class PendingOp(NamedTuple):
@@ -45,8 +45,8 @@ class PendingOp(NamedTuple):
     author: Any
     writes: tuple[int, ...]
     reads: tuple[int, ...]
-    versions: tuple[int, ...]
-    """Ids of the versions it wrote: their stamps change when it is committed."""
+    stamped: tuple[tuple[int, int], ...]
+    """(table, key) of the rows it wrote that have a stamp, which changes when it is committed."""
     touches: tuple[Touch, ...]
     inodes: int
     data_bytes: int
@@ -191,7 +191,7 @@ class PendingOps:
             author,
             tuple(trace.writes),
             trace.read_keys(plain),
-            tuple([key for number, key in images if number == _VERSION]),
+            tuple([place for place in images if place[0] in _STAMPED]),
             tuple(trace.touches),
             trace.inodes,
             trace.data_bytes,
@@ -215,9 +215,11 @@ class PendingOps:
         """
         record = self._remove(position)
         self._tables.undo.put(position, None)
-        versions = self._tables.version
-        for version in record.versions:
-            versions.put(version, versions.get(version)._replace(stamp=stamp))
+        for number, key in record.stamped:
+            table = self._tables[number]
+            row = table.get(key)
+            if row is not None:  # A name that came back took the row of its removal away.
+                table.put(key, row._replace(stamp=stamp))
         for touch in record.touches:
             add_touch(self._tables, touch)
         self.overlay.forgive(record)

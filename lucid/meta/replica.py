@@ -158,7 +158,7 @@ class Replica(Writes):
         with self._turn:
             return self._reads.version(version)
 
-    def versions(self, ino: int) -> list[VersionRow]:
+    def versions(self, ino: int) -> Sequence[VersionRow]:
         """Every version that a file has had, oldest first."""
         with self._turn:
             return self._reads.versions(ino)

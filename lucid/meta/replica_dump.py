@@ -32,7 +32,8 @@ def dump_rows(
     for fields in rows(f"SELECT {', '.join(tables.extent.spec.columns)} FROM extent"):
         row = ExtentRow._make(fields)
         extents.append((row.ino, row.first, row.born, row.died, tuple(state.extent(row))))
-    return {
+    removed = rows(tables.removed.spec.select)
+    return ({"removed": removed} if removed else {}) | {
         "inode": rows(tables.inode.spec.select),
         "dentry": rows(tables.dentry.spec.select),
         "directory": _directories(tables, pending),

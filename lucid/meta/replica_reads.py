@@ -15,7 +15,7 @@ from lucid.meta.pending import PendingOps
 from lucid.meta.replica_cache import MISSING
 from lucid.meta.replica_state import ReplicaState
 from lucid.meta.replica_tables import Tables
-from lucid.meta.schema import INODE, VERSION
+from lucid.meta.schema import INODE
 from lucid.meta.state import DentryRow, InodeRow, VersionRow, directory_times
 
 __all__ = ["DirectoryRead", "Reads", "Totals"]
@@ -125,16 +125,9 @@ class Reads:
     def version(self, version: int) -> VersionRow | None:
         return self._state.version(version)
 
-    def versions(self, ino: int) -> list[VersionRow]:
+    def versions(self, ino: int) -> Sequence[VersionRow]:
         """Every version that a file has had, oldest first."""
-        columns = ", ".join(VERSION.columns)
-        rows = self._tables.query(
-            f"SELECT {columns} FROM version WHERE id = ?1 AND ino = ?1 UNION ALL"
-            f" SELECT {columns} FROM version WHERE ino = ?1 AND id != ino ORDER BY stamp",
-            (ino,),
-            self._tables.version,
-        )
-        return [VersionRow._make(row) for row in rows]
+        return self._state.versions(ino)
 
     def totals(self) -> Totals:
         overlay = self._pending.overlay

@@ -36,6 +36,7 @@ from lucid.meta.schema import (
     DENTRY,
     EXTENT,
     INODE,
+    REMOVED,
     STAGED,
     VERSION,
     XATTR,
@@ -51,6 +52,7 @@ from lucid.meta.state import (
     GenerationRow,
     InodeRow,
     MemberRow,
+    RemovedRow,
     SessionRow,
     VersionRow,
 )
@@ -256,6 +258,18 @@ class ReplicaState:
             self._image(VERSION, row.id, self._tables.version.get(row.id))
         self._tables.version.put(row.id, row)
 
+    def versions(self, ino: int) -> Sequence[VersionRow]:
+        if self._watched:
+            self._read(ino)
+        columns = ", ".join(VERSION.columns)
+        rows = self._tables.query(
+            f"SELECT {columns} FROM version WHERE id = ?1 AND ino = ?1 UNION ALL"
+            f" SELECT {columns} FROM version WHERE ino = ?1 AND id != ino ORDER BY stamp",
+            (ino,),
+            self._tables.version,
+        )
+        return [VersionRow._make(row) for row in rows]
+
     def extents(self, ino: int, first: int, end: int) -> Sequence[Extent]:
         if self._watched:
             self._read(ino)
@@ -344,6 +358,57 @@ class ReplicaState:
             self._tables.lengths(row.lengths),
         )
 
+    # What was removed. A row of `removed` is guarded by its inode's key: whoever writes the one
+    # writes the other.
+
+    def removed(self, ino: int) -> RemovedRow | None:
+        if self._watched:
+            self._read(ino)
+        return self._tables.removed.get(ino)  # type: ignore[no-any-return]
+
+    def put_removed(self, ino: int, row: RemovedRow | None) -> None:
+        before = self._tables.removed.get(ino)
+        if before is None and row is None:
+            return
+        if self._watched:
+            self._write(ino)
+            self._image(REMOVED, ino, before)
+        self._tables.removed.put(ino, row)
+
+    # Only a floor asks and does what follows: no own op is applied then (see `put_value`).
+
+    def nameless(self) -> Sequence[int]:
+        tables = self._tables
+        sql = "SELECT ino FROM inode WHERE nlink = 0 ORDER BY ino"
+        return [ino for (ino,) in tables.query(sql, (), tables.inode)]
+
+    def rewritten(self, before: int) -> Sequence[int]:
+        tables = self._tables
+        sql = "SELECT DISTINCT ino FROM version WHERE id != ino AND stamp < ? ORDER BY ino"
+        return [ino for (ino,) in tables.query(sql, (before,), tables.version)]
+
+    def end_versions(self, ino: int, gone: Sequence[VersionRow], kept: VersionRow) -> None:
+        tables = self._tables
+        stamps = {row.id: row.stamp for row in self.versions(ino)}
+        sql = "SELECT ino, died, first, born FROM extent WHERE ino = ? AND died != 0"
+        for key in tables.query(sql, (ino,), tables.extent):
+            if stamps[key[1]] <= kept.stamp:
+                tables.extent.put(tuple(key), None)
+        for row in gone:
+            tables.version.put(row.id, None)
+
+    def end_inode(self, ino: int) -> None:
+        tables = self._tables
+        for row in self.versions(ino):
+            tables.version.put(row.id, None)
+        sql = "SELECT ino, died, first, born FROM extent WHERE ino = ?"
+        for key in tables.query(sql, (ino,), tables.extent):
+            tables.extent.put(tuple(key), None)
+        for name, _ in self.xattrs(ino):
+            tables.xattr.put((ino, name), None)
+        for table in (tables.directory, tables.removed, tables.inode):
+            table.put(ino, None)
+
     def staged(self, target: int) -> Sequence[Change]:
         if self._watched:
             self._read(target)
@@ -416,7 +481,10 @@ class ReplicaState:
         return None if row is None else row.value
 
     def put_value(self, name: str, value: bytes) -> None:
+        """What hangs on a value is watched nowhere: all own ops are applied again, under it."""
         self._not_pending()
+        if self._guard:
+            self._expose(list(self._pending.applied))
         self._tables.value.put(name, ValueRow(name, value))
 
     def _not_pending(self) -> None:
@@ -435,11 +503,12 @@ def extent_rows_at(tables: Tables, ino: int, version: int) -> list[ExtentRow]:
     stamps = dict(rows)
     if version not in stamps:
         return []
+    # A version that is not there any more was older than all that are.
     at = stamps[version]
     sql = f"SELECT {_EXTENT_COLUMNS} FROM extent WHERE ino = ? ORDER BY first, born"
     found = []
     for row in map(ExtentRow._make, tables.query(sql, (ino,), tables.extent)):
-        if stamps[row.born] <= at and (not row.died or stamps[row.died] > at):
+        if stamps.get(row.born, 0) <= at and (not row.died or stamps[row.died] > at):
             found.append(row)
     return found
 

@@ -51,6 +51,7 @@ class Tables(Unwritten):
         self.value = Table(schema.VALUE, connection, self)
         self.undo = Table(schema.UNDO, connection, self)
         self.place = Table(schema.PLACE, connection, self)
+        self.removed = IdTable(schema.REMOVED, connection, self)
         # In the order of their numbers, which stand in the undo images.
         self._all: list[Table] = [
             self.inode,
@@ -66,6 +67,7 @@ class Tables(Unwritten):
             self.value,
             self.undo,
             self.place,
+            self.removed,
         ]
 
     @property

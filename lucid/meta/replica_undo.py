@@ -142,6 +142,7 @@ _KINDS: tuple[Any, ...] = (
     op_kinds.Rename,
     op_kinds.Setattr,
     op_kinds.Setxattr,
+    op_kinds.Clone,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _WITH_CHANGES = (op_kinds.Create, op_kinds.Content, op_kinds.Stage)

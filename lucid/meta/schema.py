@@ -1,8 +1,9 @@
 """The replica's tables: their columns, their SQL, and how its database file is opened.
 
-A database that another version wrote, or that is damaged, is deleted: everything in it can be had
-again from the log and the journal. Called by whoever opens a replica, before any other thread knows
-it; what it returns is written once.
+All of `TABLES` but `undo` and `place`, and the committed rows of `segment`, are the state that the
+fold makes; `removed` is empty under rules 1. A database that another version wrote, or that is
+damaged, is deleted: everything in it can be had again from the log and the journal. Called by
+whoever opens a replica, before any other thread knows it; what it returns is written once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lucid.meta.state import (
     GenerationRow,
     InodeRow,
     MemberRow,
+    RemovedRow,
     SessionRow,
     VersionRow,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "INODE",
     "MEMBER",
     "PLACE",
+    "REMOVED",
     "SESSION",
     "STAGED",
     "TABLES",
@@ -190,6 +193,7 @@ GENERATION = _spec(9, "generation", GenerationRow, 1)
 VALUE = _spec(10, "value", ValueRow, 1)
 UNDO = _spec(11, "undo", UndoRow, 1)
 PLACE = _spec(12, "place", PlaceRow, 1)
+REMOVED = _spec(13, "removed", RemovedRow, 1)
 
 TABLES = (
     INODE,
@@ -205,6 +209,7 @@ TABLES = (
     VALUE,
     UNDO,
     PLACE,
+    REMOVED,
 )
 
 
@@ -217,12 +222,14 @@ def _table(spec: TableSpec) -> str:
     return f"CREATE TABLE {spec.name} ({names}, PRIMARY KEY ({keys})) WITHOUT ROWID"
 
 
-_INTEGER_KEYS = {spec.number for spec in (INODE, VERSION, DIRECTORY, SESSION, UNDO)}
+_INTEGER_KEYS = {spec.number for spec in (INODE, VERSION, DIRECTORY, SESSION, UNDO, REMOVED)}
 
 _DDL = (
     *map(_table, TABLES),
     "CREATE INDEX dentry_order ON dentry (parent, id)",
     "CREATE INDEX dentry_names ON dentry (ino)",
+    # What was removed, by the directory it was in last.
+    "CREATE INDEX inode_nameless ON inode (last_parent) WHERE nlink = 0",
     # The first version of nearly every file has its inode's number: those need no index.
     "CREATE INDEX version_order ON version (ino, stamp) WHERE id != ino",
     "CREATE TABLE segment (number INTEGER PRIMARY KEY, id UNIQUE, stored_len, footer_len,"

@@ -17,11 +17,13 @@ from lucid.format.runs import Geometry
 
 __all__ = [
     "ROOT_INO",
+    "STAMP_SHIFT",
     "DentryRow",
     "Extent",
     "GenerationRow",
     "InodeRow",
     "MemberRow",
+    "RemovedRow",
     "SessionRow",
     "State",
     "VersionRow",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 ROOT_INO = 1
+STAMP_SHIFT = 14
+"""A committed stamp is sequence << STAMP_SHIFT | index in the entry."""
 
 
 class InodeRow(NamedTuple):
@@ -74,6 +78,15 @@ class VersionRow(NamedTuple):
 Extent = Change
 """A run of a file's blocks in one map: a change (FORMAT.md section 8) of kind DATA or LOST. What no
 extent of a map names reads as zeros, so a map never holds a HOLE."""
+
+
+class RemovedRow(NamedTuple):
+    """How an inode lost its last name, under rules 2; none for an inode that has one."""
+
+    ino: int
+    op_id: int
+    time_ns: int
+    stamp: int  # of that op (see VersionRow)
 
 
 class MemberRow(NamedTuple):
@@ -170,6 +183,28 @@ class State(Protocol):
         ...
 
     def add_extent(self, ino: int, extent: Extent, version: int) -> None: ...
+    def versions(self, ino: int) -> Sequence[VersionRow]:
+        """Every version of an inode, by their stamps."""
+        ...
+
+    def removed(self, ino: int) -> RemovedRow | None: ...
+    def put_removed(self, ino: int, row: RemovedRow | None) -> None: ...
+    def nameless(self) -> Sequence[int]:
+        """Every inode without a name, ascending."""
+        ...
+
+    def rewritten(self, before: int) -> Sequence[int]:
+        """Inodes with a version that is not their first and has a stamp below this, ascending."""
+        ...
+
+    def end_versions(self, ino: int, gone: Sequence[VersionRow], kept: VersionRow) -> None:
+        """The rows of `gone`, the oldest versions of `ino`, vanish, and so do the extents that the
+        version after them, `kept`, does not have any more."""
+        ...
+
+    def end_inode(self, ino: int) -> None:
+        """An inode without names vanishes, with all that is known of it."""
+        ...
 
     def staged(self, target: int) -> Sequence[Change]: ...
     def add_staged(self, target: int, changes: Iterable[Change]) -> None: ...

@@ -15,9 +15,20 @@ from lucid.crypto.keyring import KeyRing
 from lucid.errors import HistoryFork, InternalError, UnsupportedFormat
 from lucid.format.entry import NO_ENTRY, EntryBody, EntryRef
 from lucid.format.hashes import ZERO_HASH
-from lucid.format.ops import ROLE_ADMIN, ROLE_WRITER, RULES, Genesis, Op, UnknownOp
+from lucid.format.ops import (
+    ROLE_ADMIN,
+    ROLE_WRITER,
+    RULES,
+    RULES_FIRST,
+    Floor,
+    Genesis,
+    Op,
+    Rules,
+    UnknownOp,
+    rules_of,
+)
 from lucid.format.superblock import Superblock
-from lucid.meta.fold_founding import VALUE_RULES
+from lucid.meta.fold_rules import VALUE_RULES
 from lucid.meta.state import GenerationRow, MemberRow, SessionRow
 
 __all__ = ["Accepted", "Origin", "View", "Void", "check_rules", "verify_entry"]
@@ -64,14 +75,16 @@ class Void(NamedTuple):
     session: int = 0
 
 
-def check_rules(view: View) -> None:
-    """Raises UnsupportedFormat if the fold rules in force are not those of this version."""
-    rules = view.value(VALUE_RULES)
-    if rules is not None and rules != b"%d" % RULES:
+def check_rules(view: View) -> int:
+    """The fold rules in force. Raises UnsupportedFormat if this version does not know them."""
+    value = view.value(VALUE_RULES)
+    rules = RULES_FIRST if value is None else int(value)
+    if not RULES_FIRST <= rules <= RULES:
         raise UnsupportedFormat(
-            f"The filespace is under rules {rules.decode('ascii', 'replace')}; this version of"
-            f" lucid knows rules {RULES}. Install a newer one."
+            f"The filespace is under rules {rules}; this version of lucid knows rules"
+            f" {RULES_FIRST} to {RULES}. Install a newer one."
         )
+    return rules
 
 
 def verify_entry(
@@ -86,7 +99,7 @@ def verify_entry(
     head = view.head()
     if sequence != head.sequence + 1:
         raise InternalError(f"Entry {sequence} cannot be judged at head {head.sequence}.")
-    check_rules(view)
+    rules = check_rules(view)
     if sequence == 1:
         return _verify_first(ring, origin, data)
     generation = view.generation()
@@ -102,7 +115,9 @@ def verify_entry(
         return Void(sequence, opened.hash, opened.detail)
     body = opened.body
     fork = body.previous != head.hash
-    reason = "It follows another entry than the one before it." if fork else _fault(view, body)
+    reason = (
+        "It follows another entry than the one before it." if fork else _fault(view, body, rules)
+    )
     if reason:
         return Void(sequence, opened.hash, reason, fork, body.member, body.session)
     return Accepted(sequence, opened.hash, body)
@@ -128,11 +143,6 @@ def _verify_first(ring: KeyRing, origin: Origin, data: bytes) -> Accepted:
             "The first entry of the log belongs to another superblock: the store shows objects"
             " that do not belong together."
         )
-    if op.rules != RULES:
-        raise UnsupportedFormat(
-            f"The filespace was made under rules {op.rules}; this version of lucid knows rules"
-            f" {RULES}. Install a newer one."
-        )
     return Accepted(1, opened.hash, body)
 
 
@@ -151,7 +161,7 @@ def _is_first(body: EntryBody) -> bool:
     return links == (0, ZERO_HASH, ZERO_HASH, NO_ENTRY)
 
 
-def _fault(view: View, body: EntryBody) -> str:
+def _fault(view: View, body: EntryBody, rules: int) -> str:
     """Why the entry is void; empty if it is not. Its form was checked with its bytes."""
     if body.membership != view.membership():
         return "It names another membership entry than the last one."
@@ -166,6 +176,10 @@ def _fault(view: View, body: EntryBody) -> str:
     for op in body.ops:
         if isinstance(op, UnknownOp):
             return f"It holds an op of kind {op.kind}, which the rules in force do not know."
+        if rules_of(op) > rules:
+            return f"It holds a {type(op).__name__.lower()}, which rules {rules} do not know."
+        if isinstance(op, Rules) and len(body.ops) > 1:
+            return "It changes the rules, and holds another op beside that."
         if not _may(role, op):
             return "Its member's role does not allow what it does."
     return ""
@@ -173,4 +187,6 @@ def _fault(view: View, body: EntryBody) -> str:
 
 def _may(role: int, op: Op) -> bool:
     """Whether a member of this role may write this op. Genesis is entry 1, and judged there."""
+    if isinstance(op, (Rules, Floor)):
+        return role == ROLE_ADMIN
     return role in (ROLE_WRITER, ROLE_ADMIN) and not isinstance(op, Genesis)

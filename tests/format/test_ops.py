@@ -21,14 +21,25 @@ from lucid.format.ops import (
     changes_of,
     counter_of,
     make_op_id,
+    rules_of,
     segments_of,
     session_of,
 )
 from tests.format import values
-from tests.format.values import CHANGES, EVERY_OP, GENESIS, PLAIN_OPS, ROWS, SESSION_OP, TIME_NS
+from tests.format.values import (
+    CHANGES,
+    EVERY_OP,
+    GENESIS,
+    OPS_OF_RULES_2,
+    PLAIN_OPS,
+    ROWS,
+    SESSION_OP,
+    TIME_NS,
+)
 
 CREATE, MKDIR, SYMLINK, MKNOD, CONTENT = PLAIN_OPS[:5]
 STAGE, DROP, LINK, UNLINK, RMDIR, RENAME, SETATTR, SETXATTR = PLAIN_OPS[6:14]
+RULES, FLOOR, CLONE, CLONE_BESIDE = OPS_OF_RULES_2
 TABLE = table_of(ROWS)
 
 
@@ -55,6 +66,16 @@ def test_any_op_goes_there_and_back(data: st.DataObject) -> None:
 def test_kinds_are_those_of_the_format() -> None:
     kinds = [encode_op(op, TABLE)[0] for op in (GENESIS, SESSION_OP, *PLAIN_OPS)]
     assert list(dict.fromkeys(kinds)) == list(range(1, 16))
+    assert [encode_op(op, TABLE)[0] for op in OPS_OF_RULES_2] == [32, 36, 41, 41]
+
+
+def test_each_kind_says_which_rules_know_it() -> None:
+    assert {rules_of(op) for op in (GENESIS, SESSION_OP, *PLAIN_OPS, RULES)} == {1}
+    assert {rules_of(op) for op in (FLOOR, CLONE, CLONE_BESIDE)} == {2}
+
+
+def test_a_clone_may_leave_the_name_open() -> None:
+    assert through(CLONE._replace(parent=0, name=b"")).name == b""  # type: ignore[union-attr]
 
 
 BAD_FIELDS: list[tuple[Op, str, Any]] = [
@@ -90,10 +111,19 @@ BAD_FIELDS: list[tuple[Op, str, Any]] = [
     (SESSION_OP, "op_id", 1),
     *((SESSION_OP, "token", bad) for bad in (b"", b"x" * 15, b"x" * 17)),
     *((SESSION_OP, "label", bad) for bad in (b"", b"x" * 65, b"\xff", b"a/b", b"a\nb", b"\x7f")),
+    *((op, "op_id", bad) for op in OPS_OF_RULES_2 for bad in (0, 2**63)),
+    *((RULES, "number", bad) for bad in (0, 2**32)),
+    *((FLOOR, "sequence", bad) for bad in (0, -1, 2**63)),
+    *((CLONE, name, bad) for name in ("source", "version") for bad in (0, 2**63)),
+    *((CLONE, name, -1) for name in ("ino", "base", "parent")),
+    *((op, "name", bad) for op in (CLONE, CLONE_BESIDE) for bad in (b"", b"..", b"a/b")),
+    (CLONE_BESIDE, "base", 1),
+    (CLONE_BESIDE, "parent", 0),
+    (CLONE, "ino", 0),
     (GENESIS, "op_id", 2),
     (GENESIS, "superblock_hash", b"x" * 31),
     (GENESIS, "rules", 0),
-    (GENESIS, "rules", 2),
+    (GENESIS, "rules", 3),
     (GENESIS, "name", b""),
     (GENESIS, "founder", GENESIS.founder._replace(member=b"x")),
     (GENESIS, "founder", GENESIS.founder._replace(label=b"a/b")),
@@ -175,7 +205,7 @@ def test_what_is_no_op_is_refused(bad: Any) -> None:
         decode_op(bad, ROWS)
 
 
-@pytest.mark.parametrize("kind", [0, 16, 31, 32, 40, 65_535])
+@pytest.mark.parametrize("kind", [0, 16, 31, 33, 40, 42, 65_535])
 def test_an_unknown_kind_is_told_apart(kind: int) -> None:
     assert decode_op([kind, b"whatever", [[]]], ROWS) == UnknownOp(kind)
     with pytest.raises(FormatError):
@@ -183,8 +213,8 @@ def test_an_unknown_kind_is_told_apart(kind: int) -> None:
 
 
 def test_rules_that_are_not_known_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedFormat, match="rules 2"):
-        decode_op(plain_row(GENESIS, "rules", 2), ROWS)
+    with pytest.raises(UnsupportedFormat, match="rules 3"):
+        decode_op(plain_row(GENESIS, "rules", 3), ROWS)
 
 
 def test_xattrs_are_written_in_order() -> None:

@@ -22,7 +22,7 @@ from lucid.crypto.recovery import format_recovery_code
 from lucid.format.canonical import pack
 from lucid.format.hashes import digest16, hash_bytes
 from lucid.format.opcode import encode_op
-from lucid.format.ops import Mkdir
+from lucid.format.ops import Clone, Floor, Mkdir, Rules
 from tests.crypto import reference
 from tests.format import values
 from tests.format.vectors import make
@@ -220,6 +220,8 @@ def example() -> dict[str, str]:
 
 def test_the_worked_example() -> None:
     op = Mkdir(3 << 32 | 7, 1763805600000000000, 1, b"docs", 0o40755, 1000, 1000, ())
+    file = 2 << 32 | 5
+    clone = Clone(3 << 32 | 10, op.time_ns, file, file, file, 2 << 32 | 6, 1, b"plan", op.time_ns)
     root, filespace, generation, segment = (
         bytes(range(32)),
         b"\x11" * 16,
@@ -230,6 +232,9 @@ def test_the_worked_example() -> None:
         'hash("lucid")': hash_bytes(b"lucid").hex(),
         'digest16("lucid")': digest16(b"lucid").hex(),
         "op": pack(encode_op(op, {})).hex(),
+        "rules": pack(encode_op(Rules(3 << 32 | 8, op.time_ns, 2), {})).hex(),
+        "floor": pack(encode_op(Floor(3 << 32 | 9, op.time_ns, 4097), {})).hex(),
+        "clone": pack(encode_op(clone, {})).hex(),
         "recovery code": format_recovery_code(bytes(range(20))),
     }
     for suite in (1, 2):

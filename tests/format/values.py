@@ -29,9 +29,11 @@ from lucid.format.ops import (
     DATA,
     HOLE,
     LOST,
+    Clone,
     Content,
     Create,
     Drop,
+    Floor,
     Genesis,
     GenesisGeneration,
     GenesisMember,
@@ -42,6 +44,7 @@ from lucid.format.ops import (
     Op,
     Rename,
     Rmdir,
+    Rules,
     SessionOp,
     Setattr,
     Setxattr,
@@ -109,7 +112,13 @@ PLAIN_OPS: tuple[Op, ...] = (
     Setxattr(op_id(15), TIME_NS, op_id(1), b"user.c", b"value"),
     Setxattr(op_id(16), TIME_NS, op_id(1), b"user.c", None),
 )  # fmt: skip
-EVERY_OP: tuple[Op, ...] = (GENESIS, SESSION_OP, *PLAIN_OPS)
+OPS_OF_RULES_2: tuple[Op, ...] = (
+    Rules(op_id(17), TIME_NS, 2),
+    Floor(op_id(18), TIME_NS, 40_960),
+    Clone(op_id(19), TIME_NS, op_id(1), op_id(5), op_id(1), op_id(6), 1, b"report.txt", TIME_NS),
+    Clone(op_id(20), TIME_NS, op_id(1), op_id(5), 0, 0, op_id(2), b"old report.txt", -1),
+)
+EVERY_OP: tuple[Op, ...] = (GENESIS, SESSION_OP, *PLAIN_OPS, *OPS_OF_RULES_2)
 BODY = EntryBody(
     b"m" * 16, SESSION, b"p" * 32, b"q" * 32, EntryRef(1, b"e" * 32), None, ROWS, PLAIN_OPS
 )
@@ -197,7 +206,7 @@ def change_lists(draw: st.DrawFn, rows: tuple[SegmentRow, ...]) -> tuple[Change,
 
 
 def ops(rows: tuple[SegmentRow, ...]) -> st.SearchStrategy[Op]:
-    """Any op of rules 1 whose segments are in `rows`."""
+    """Any op whose segments are in `rows`."""
     some = change_lists(rows)
     regular = st.integers(0, 0o7777).map(lambda bits: stat.S_IFREG | bits)
     directory = st.integers(0, 0o7777).map(lambda bits: stat.S_IFDIR | bits)
@@ -206,7 +215,7 @@ def ops(rows: tuple[SegmentRow, ...]) -> st.SearchStrategy[Op]:
     head = (op_ids, times)
     return st.one_of(
         st.builds(
-            Genesis, st.just(1), times, keys, st.just(1), labels,
+            Genesis, st.just(1), times, keys, st.integers(1, 2), labels,
             st.builds(GenesisMember, ids, labels, keys, keys, st.just(3)),
             st.builds(GenesisGeneration, ids, keys),
             st.builds(GenesisRoot, directory, u32, u32),
@@ -240,6 +249,17 @@ def ops(rows: tuple[SegmentRow, ...]) -> st.SearchStrategy[Op]:
             st.none() | u32, st.none() | times, st.none() | times,
         ),
         st.builds(Setxattr, *head, positive, xattr_names, st.none() | st.binary(max_size=300)),
+        st.builds(Rules, *head, st.integers(1, limits.UINT32_MAX)),
+        st.builds(Floor, *head, positive),
+        opened_by.flatmap(
+            lambda by: st.builds(
+                Clone, *head, positive, positive, positive, natural, st.just(by[0]),
+                st.just(by[1]), times,
+            )
+        ),
+        st.builds(
+            Clone, *head, positive, positive, st.just(0), st.just(0), positive, names, times
+        ),
     )  # fmt: skip
 
 

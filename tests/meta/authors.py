@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from lucid.format.change import COMPRESSED, DATA, HOLE, LOST, Change
 from lucid.format.ops import (
     ROOT_INO,
+    Clone,
     Content,
     Create,
     Genesis,
@@ -131,18 +132,18 @@ def changes_of(
     return tuple(sorted(changes, key=lambda change: change.first))
 
 
-def genesis() -> Genesis:
+def genesis(rules: int = 1) -> Genesis:
     return Genesis(
-        1, EPOCH_NS, b"h" * 32, 1, b"team",
+        1, EPOCH_NS, b"h" * 32, rules, b"team",
         GenesisMember(FOUNDER, b"ann", b"k" * 32, b"b" * 32, 3),
         GenesisGeneration(b"g" * 16, b"k" * 32), GenesisRoot(stat.S_IFDIR | 0o755, 0, 0),
     )  # fmt: skip
 
 
-def empty_state() -> MemoryState:
+def empty_state(rules: int = 1) -> MemoryState:
     """A filespace that was just founded."""
     state = MemoryState(GEOMETRY)
-    fold(state, genesis(), folding.Author(0, FOUNDER, b"ann", b""))
+    fold(state, genesis(rules), folding.Author(0, FOUNDER, b"ann", b""))
     return state
 
 
@@ -232,6 +233,13 @@ class Author:
     def setattr(self, ino: int, **new: int) -> Setattr:
         keys = ("mode", "uid", "gid", "atime_ns", "mtime_ns")
         return Setattr(*self.head(), ino, *(new.get(key) for key in keys))
+
+    def clone(
+        self, source: int, version: int, ino: int, base: int, parent: int, name: bytes
+    ) -> Clone:
+        """`version` of `source` becomes content of `ino` on `base`, or a new file."""
+        ids = self.head()
+        return Clone(*ids, source, version, ino, base, parent, name, ids[1])
 
     def setxattr(self, ino: int, name: bytes, value: bytes | None) -> Setxattr:
         return Setxattr(*self.head(), ino, name, value)

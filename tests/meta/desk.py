@@ -12,9 +12,9 @@ from tests.meta.invariants import check_state, checked_fold
 class Desk:
     """One filespace and two authors, Ann and Bea, who is later in the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: int = 1) -> None:
         self.blocks = Blocks()
-        self.state = empty_state()
+        self.state = empty_state(rules)
         self.ann = Author(1, b"ann", self.blocks)
         self.bea = Author(2, b"bea", self.blocks)
 

@@ -9,6 +9,7 @@ from lucid.format.change import HOLE
 from lucid.format.ops import ROOT_INO, Op, Rename, Unlink
 from lucid.format.runs import run_bytes
 from lucid.meta.fold import Effect, Status
+from lucid.meta.fold_rules import VALUE_SINCE, rules_in_force
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import InodeRow
 from tests.meta.authors import GEOMETRY, Author
@@ -21,6 +22,7 @@ def check_state(state: MemoryState) -> None:
     inodes = {row[0]: InodeRow(*row) for row in state.dump()["inode"]}
     reached = _check_tree(state, inodes)
     data_bytes = 0
+    rules = rules_in_force(state) if state.get_value(VALUE_SINCE) is None else 0
     for row in inodes.values():
         names = state.names(row.ino)
         if row.ino != ROOT_INO:
@@ -32,6 +34,11 @@ def check_state(state: MemoryState) -> None:
         if stat.S_ISDIR(row.mode):
             assert row.nlink <= 1
         _check_map(state, row)
+        removed = state.removed(row.ino)
+        if row.nlink or rules == 1:
+            assert removed is None
+        elif rules:
+            assert removed is not None and removed.ino == row.ino
         data_bytes += row.data_bytes if row.nlink else 0
     assert state.data_bytes == data_bytes
     assert state.inodes == sum(1 for row in inodes.values() if row.nlink)

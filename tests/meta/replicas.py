@@ -42,10 +42,10 @@ def segment_row(segment: bytes) -> SegmentRow:
 class Log:
     """Entries in order, and the model's state after all of them."""
 
-    def __init__(self, sessions: int) -> None:
+    def __init__(self, sessions: int, rules: int = 1) -> None:
         self.entries: list[EntryBody] = []
         self.model = MemoryState(GEOMETRY)
-        self.append(0, [genesis()])
+        self.append(0, [genesis(rules)])
         for number in range(sessions):
             self.append(0, [SessionOp(0, EPOCH_NS, bytes([number]) * 16, b"desk")])
 

@@ -16,7 +16,7 @@ from lucid.format.entry import EntryRef
 from lucid.format.hashes import ZERO_HASH, hash_bytes
 from lucid.format.limits import ENTRY_MAX
 from lucid.format.ops import ROLE_READER, SessionOp
-from lucid.meta.fold_founding import VALUE_RULES
+from lucid.meta.fold_rules import VALUE_RULES
 from lucid.meta.log import FORK_NOTE
 from lucid.meta.verify import Accepted, Void
 from lucid.store.faulty import Fault, FaultPlan, FaultyStore
@@ -213,10 +213,10 @@ def test_without_the_key_the_reader_stops(bucket: Bucket, tmp_path: Path) -> Non
 def test_under_unknown_rules_reader_and_writer_stop(machine: Machine) -> None:
     """S-53."""
     machine.put(honest(machine))
-    machine.replica.state.put_value(VALUE_RULES, b"2")
-    with pytest.raises(UnsupportedFormat, match="rules 2"):
+    machine.replica.state.put_value(VALUE_RULES, b"3")
+    with pytest.raises(UnsupportedFormat, match="rules 3"):
         machine.reader.next()
-    with pytest.raises(UnsupportedFormat, match="rules 2"):
+    with pytest.raises(UnsupportedFormat, match="rules 3"):
         machine.writer.build(machine.session, [machine.create(b"f")])
 
 

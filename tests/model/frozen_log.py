@@ -1,7 +1,8 @@
-"""A log that never changes, tests/model/vectors/rules-1.txt, and the state that it leads to.
+"""Logs that never change, tests/model/vectors/rules-*.txt, and the states that they lead to.
 
-The file holds one op a line: session, kind, fields. It was written once from three machines that
-write at random, and holds every kind of conflict. Run as a program this prints the state's digest.
+A file holds one op a line: session, kind, fields. Each was written once from three machines that
+write at random, and holds every kind of conflict; the one of rules 2 also clones, and floors, and
+there each op is an entry. Run as a program this prints the digest of each state.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from lucid.format import ops
 from lucid.format.change import Change
 from lucid.format.ops import Op
 from lucid.meta.memory import MemoryState
+from lucid.meta.state import STAMP_SHIFT
 from tests.meta.authors import Author, Blocks, empty_state
 from tests.model.writers import LABELS
 
-PATH = Path(__file__).parent / "vectors" / "rules-1.txt"
+VECTORS = Path(__file__).parent / "vectors"
+RULES = (1, 2)
 
 
 def write_line(session: int, op: Op) -> str:
@@ -36,13 +39,20 @@ def read_line(line: str) -> tuple[int, Op]:
     return session, op
 
 
-def frozen_state() -> MemoryState:
+def frozen_ops(rules: int) -> list[tuple[int, Op]]:
+    """Session and op of each line."""
+    text = (VECTORS / f"rules-{rules}.txt").read_text("ascii")
+    return [read_line(line) for line in text.splitlines()]
+
+
+def frozen_state(rules: int) -> MemoryState:
     """The state that the frozen log makes."""
     blocks = Blocks()
     authors = {n: Author(n, label, blocks) for n, label in enumerate(LABELS, 1)}
-    state = empty_state()
-    for line in PATH.read_text("ascii").splitlines():
-        session, op = read_line(line)
+    state = empty_state(rules)
+    for sequence, (session, op) in enumerate(frozen_ops(rules), 2):
+        if rules > 1:
+            state.stamp = (sequence << STAMP_SHIFT) - 1
         authors[session].fold(state, op)
     return state
 
@@ -57,4 +67,4 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    print(digest(frozen_state()))
+    print(*(digest(frozen_state(rules)) for rules in RULES))

@@ -152,6 +152,7 @@ def agree(log: Log, machines: list[Machine]) -> None:
 
 def same(replica: Replica, log: Log) -> None:
     mine, model = replica.dump(), log.model.dump()
+    assert mine.keys() == model.keys()
     for table, rows in model.items():
         assert mine[table] == rows, table
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lucid.format.ops import ROOT_INO, Content, Op
 from lucid.meta.memory import MemoryState
-from lucid.meta.state import DentryRow, InodeRow
+from lucid.meta.state import DentryRow, InodeRow, VersionRow
 from tests.meta.authors import GEOMETRY, Author, Blocks, changes_of, empty_state
 
 NAMES = (b"a", b"b.txt", b".c")
@@ -32,14 +32,15 @@ class Opened(NamedTuple):
 class Log:
     """The log of all, the blocks that its ops name, and what each version is to hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: int = 1) -> None:
+        self.rules = rules
         self.blocks = Blocks()
         self.ops: list[tuple[Author, Op]] = []
         self.wanted: dict[int, bytes] = {}
 
     def state(self, end: int | None = None) -> MemoryState:
         """The state after the first `end` ops."""
-        state = empty_state()
+        state = empty_state(self.rules)
         for author, op in self.ops[:end]:
             author.fold(state, op)
         return state
@@ -75,6 +76,8 @@ class Writer:
             self._rename, self._rename, self._link, self._symlink, self._attributes,
             self._open, self._save, self._save_by_rename,
         )  # fmt: skip
+        if self.log.rules > 1:
+            actions = (*actions, self._restore, self._restore_beside, self._undelete)
         actions[action % len(actions)](one, two)
 
     def do(self, op: Op, wanted: bytes | None = None) -> None:
@@ -189,6 +192,34 @@ class Writer:
         written = self.view.version(ids[0])
         assert written is not None
         self.opened = opened._replace(ino=written.ino, version=ids[0], content=content)
+
+    def _version(self, choice: int) -> VersionRow | None:
+        rows = [VersionRow(*row) for row in self.view.dump()["version"]]
+        return rows[choice % len(rows)] if rows else None
+
+    def _restore(self, one: int, two: int) -> None:
+        """Any version that is known becomes the newest of some file."""
+        picked, source = self._pick(one, stat.S_IFREG), self._version(two)
+        if picked is not None and source is not None:
+            dentry, row = picked
+            op = self.author.clone(
+                source.ino, source.id, row.ino, row.version, dentry.parent, dentry.name
+            )
+            self.do(op, self.log.blocks.read(self.view, source.ino, source.id))
+
+    def _restore_beside(self, one: int, two: int) -> None:
+        place, source = self._free(one, two), self._version(two)
+        if place is not None and source is not None:
+            op = self.author.clone(source.ino, source.id, 0, 0, *place)
+            self.do(op, self.log.blocks.read(self.view, source.ino, source.id))
+
+    def _undelete(self, one: int, two: int) -> None:
+        gone = [row for row in map(self.view.inode, self.view.nameless()) if row and row.version]
+        if gone:
+            row = gone[one % len(gone)]
+            self.do(self.author.link(row.ino, row.last_parent, row.last_name))
+            now = self.view.inode(row.ino)
+            assert now is not None and now.nlink == 1 and self.view.removed(row.ino) is None
 
     def _save_by_rename(self, one: int, two: int) -> None:
         """A new file, renamed over one that is there: how editors save."""

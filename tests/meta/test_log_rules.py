@@ -1,0 +1,113 @@
+"""Rules in the log: who may change them, from where on they hold, and what is void before that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lucid.errors import UnsupportedFormat
+from lucid.format.ops import ROLE_WRITER, ROOT_INO, Clone, Floor, Op, Rules
+from lucid.meta.fold_rules import VALUE_RULES, VALUE_SINCE
+from lucid.meta.verify import Void
+from lucid.store.memory import Bucket, MemoryStore
+from tests.meta.authors import EPOCH_NS
+from tests.meta.space import Machine, new_bucket
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return new_bucket()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, bucket: Bucket) -> Iterator[Machine]:
+    machine = Machine(tmp_path / "machine", MemoryStore(bucket))
+    machine.join()
+    yield machine
+    machine.replica.close()
+
+
+def head(machine: Machine) -> tuple[int, int]:
+    machine.counter += 1
+    return machine.session << 32 | machine.counter, EPOCH_NS
+
+
+def rules(machine: Machine, number: int = 2) -> Rules:
+    return Rules(*head(machine), number)
+
+
+def clone(machine: Machine, version: int) -> Clone:
+    return Clone(*head(machine), version, version, 0, 0, ROOT_INO, b"copy", EPOCH_NS)
+
+
+def write(machine: Machine, *ops: Op) -> str:
+    """These ops become the next entry; why it is void, empty if it is not."""
+    sequence = machine.put(machine.seal(machine.body(ops)))
+    found = machine.reader.next()
+    assert found is not None and found.sequence == sequence
+    if isinstance(found, Void):
+        machine.replica.commit_void(found.sequence, found.hash, found.reason)
+        return found.reason
+    machine.replica.commit_entry(found.sequence, found.hash, found.body)
+    return ""
+
+
+def test_rules_hold_from_the_next_entry_on(machine: Machine) -> None:
+    """S-271: a clone is void before, and a file after."""
+    made = machine.create(b"f")
+    assert write(machine, made) == ""
+    assert "clone" in write(machine, clone(machine, made.op_id))
+    assert "floor" in write(machine, Floor(*head(machine), 2))
+    assert write(machine, rules(machine)) == ""
+    assert machine.replica.value(VALUE_RULES) == b"2"
+    assert machine.replica.value(VALUE_SINCE) == b"%d" % machine.replica.head().sequence
+    assert write(machine, clone(machine, made.op_id)) == ""
+    assert machine.replica.lookup(ROOT_INO, b"copy") is not None
+    assert machine.replica.void_count() == 2
+
+
+def test_rules_stand_alone_in_their_entry(machine: Machine) -> None:
+    """S-51, S-271: so there is nothing that could be folded under the one or the other."""
+    assert "beside" in write(machine, rules(machine), machine.create(b"f"))
+    assert "beside" in write(machine, machine.create(b"f"), rules(machine))
+    assert machine.replica.value(VALUE_RULES) == b"1"
+
+
+@pytest.mark.parametrize("kind", ["rules", "floor"])
+def test_only_an_admin_changes_rules_or_sets_a_floor(machine: Machine, kind: str) -> None:
+    """S-51."""
+    assert write(machine, rules(machine)) == ""
+    row = machine.replica.member(machine.keys.member)
+    assert row is not None
+    machine.replica.state.put_member(row._replace(role=ROLE_WRITER))
+    op = rules(machine, 3) if kind == "rules" else Floor(*head(machine), 2)
+    assert "role" in write(machine, op)
+    machine.replica.state.put_member(row)
+    assert write(machine, op._replace(op_id=head(machine)[0])) == ""
+
+
+def test_who_does_not_know_the_new_rules_stops_before_the_next_entry(
+    machine: Machine, bucket: Bucket, tmp_path: Path
+) -> None:
+    """S-53: reading and writing, also after a restart; and calls nothing void."""
+    assert write(machine, rules(machine, 9)) == ""
+    with pytest.raises(UnsupportedFormat, match="rules 9"):
+        machine.writer.build(machine.session, [machine.create(b"f")])
+    machine.put(machine.seal(machine.body([machine.create(b"f")])))
+    with pytest.raises(UnsupportedFormat, match="rules 9"):
+        machine.reader.next()
+    later = Machine(tmp_path / "later", MemoryStore(bucket))
+    with pytest.raises(UnsupportedFormat, match="rules 9"):
+        later.follow()
+    assert later.replica.void_count() == 0
+    later.replica.close()
+
+
+def test_old_rules_named_again_change_nothing(machine: Machine) -> None:
+    """S-272: two admins may ask for them at once."""
+    assert write(machine, rules(machine)) == ""
+    since = machine.replica.value(VALUE_SINCE)
+    assert write(machine, rules(machine)) == ""
+    assert machine.replica.value(VALUE_SINCE) == since
