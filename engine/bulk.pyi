@@ -1,4 +1,4 @@
-"""Many blocks at once, one GIL release a batch.  No state; any thread may call."""
+"""Many blocks at once, one GIL release a batch (none for a small one).  No state; any thread."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -38,6 +38,9 @@ cdef enum:
     BLOCKS_MAX = 65536
     # What memcmp compares at once against the bytes before them.
     ZERO_HEAD = 64
+    # Sealed with the GIL held: 60 us at most, and getting the GIL back costs more than that while
+    # others want it.
+    KEPT_GIL_BYTES = 16384
 
 
 # --- Kernels -------------------------------------------------------------------------------------
@@ -216,8 +219,11 @@ def seal_blocks(AdContext ctx not None, object_id, key, uint64_t first_ordinal, 
             if overlaps(&plain.views[at], &target):
                 raise ValueError(f"plaintext {at} overlaps out")
         fill_sealing(&how, ctx, object_id, key, first_ordinal, flags)
-        with nogil:
+        if plain.total <= KEPT_GIL_BYTES:
             bad = seal_all(&how, plain.pieces, count, <uint8_t *>target.buf, digests)
+        else:
+            with nogil:
+                bad = seal_all(&how, plain.pieces, count, <uint8_t *>target.buf, digests)
     finally:
         wipe(how.key, KEY_LEN)
         PyBuffer_Release(&target)
