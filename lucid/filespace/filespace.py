@@ -12,7 +12,7 @@ from lucid.crypto.suites import default_suite, suite_of_name
 from lucid.errors import StoreError
 from lucid.filespace import founding
 from lucid.filespace.founding import Created
-from lucid.filespace.opening import AWAY, is_known_device, open_parts
+from lucid.filespace.opening import AWAY, is_known_device, open_parts, url_file
 from lucid.filespace.paths import PathApi
 from lucid.filespace.place import make_directory
 from lucid.filespace.surface import Progress, Status, Totals
@@ -51,7 +51,7 @@ def init(
         make_directory(url)
     own = store or open_store(url, clock=clock, entropy=entropy)
     try:
-        return founding.create(
+        made = founding.create(
             own,
             name=name or url.rstrip("/").rsplit("/", 1)[-1],
             passphrase=passphrase,
@@ -62,6 +62,9 @@ def init(
             entropy=entropy,
             stretch=stretch,
         )
+        # What this device has seen there was removed by hand, or there would be no room for it.
+        url_file(own.url).unlink(missing_ok=True)
+        return made
     finally:
         if store is None:
             own.close()

@@ -187,6 +187,7 @@ class _Opening:
         unlocked = self._unlock_offline(away) if away is not None else self._unlock()
         self._opened.unlocked = unlocked
         self._closing.callback(unlocked.keys.close)
+        self._check_address(unlocked)
         local = self._take_state(unlocked)
         ring = self._keys(unlocked)
         replica = self._replica(unlocked, local)
@@ -255,6 +256,22 @@ class _Opening:
     def _remembered(self) -> Device | None:
         """What a state directory that was chosen says; the usual one is found by the filespace."""
         return None if self._config.state_dir is None else self._known_device()
+
+    def _check_address(self, unlocked: Unlocked) -> None:
+        """Where the state directory is found by the filespace, another one brings another
+        directory, which has seen nothing: only the address shows that it was exchanged."""
+        if not self._online or self._config.state_dir is not None:
+            return
+        file = url_file(self._store.url)
+        try:
+            seen = file.read_text().strip()
+        except OSError:
+            return
+        if seen != unlocked.superblock.filespace.hex():
+            raise HistoryFork(
+                f"The store at {self._store.url} holds another filespace than this device has"
+                f" seen there. If you know that it was made anew, remove {file} and try again."
+            )
 
     def _take_state(self, unlocked: Unlocked) -> LocalKeys:
         filespace = unlocked.superblock.filespace
