@@ -18,6 +18,7 @@ from lucid.format import names
 from lucid.format.entry import NO_ENTRY, EntryRef
 from lucid.format.hashes import hash_bytes
 from lucid.format.limits import ENTRY_MAX
+from lucid.meta.fold_floor import VALUE_FLOOR
 from lucid.meta.state import GenerationRow, MemberRow
 from lucid.store.base import ObjectStore
 
@@ -51,6 +52,7 @@ class Seen(Noted, Protocol):
     def head(self) -> EntryRef: ...
     def generation(self) -> GenerationRow | None: ...
     def member(self, member: bytes) -> MemberRow | None: ...
+    def value(self, name: str) -> bytes | None: ...
 
 
 def alarm_of(view: Noted) -> str:
@@ -100,7 +102,9 @@ class History:
         what was gone and is there again raises no alarm any more. Raises as `check_head` does.
         """
         head = self._view.head()
-        first = max(1, head.sequence - RECENT)
+        floor = self._view.value(VALUE_FLOOR)
+        # What lies below a floor may be gone rightly; the floor's own entry stays.
+        first = max(1, head.sequence - RECENT, 0 if floor is None else int(floor))
         start = names.log_key(first)
         limit = max(0, head.sequence - first) + BEYOND
         found = list(self._store.list(names.LOG_PREFIX, start_after=start, limit=limit))

@@ -13,6 +13,7 @@ from lucid.errors import HistoryFork
 from lucid.filespace import Filespace
 from lucid.format.limits import ENTRY_MAX
 from lucid.format.names import log_key
+from lucid.meta.fold_floor import VALUE_FLOOR
 from lucid.store.faulty import Fault
 from lucid.sync import committer
 from tests.filespace.spaces import BLOCK, WAIT_S, parts_of, some_bytes
@@ -264,6 +265,25 @@ def test_an_entry_taken_from_the_middle(scene: Scene) -> None:
     assert_goes_on(scene)
     with scene.connect("b") as fs:
         assert contents(fs) == {**FILES, "/pending": b"accepted"}
+
+
+def test_entries_below_a_floor_may_be_gone(scene: Scene) -> None:
+    """That is no attack: whoever has folded the floor misses nothing above it."""
+    write_files(scene)
+    with scene.connect("a") as fs:
+        replica = parts_of(fs).replica
+        replica.state.put_value(VALUE_FLOOR, b"4")
+        replica.commit_now()
+    before = scene.copy()
+    scene.remove(log_key(2), log_key(3))
+    with scene.connect("a") as fs:
+        assert contents(fs) == FILES
+        assert fs.status().problem == ""
+    scene.restore(before)
+    with scene.connect("a") as fs:
+        fs.write_bytes("/more", b"more")
+    scene.remove(log_key(5))
+    assert_refuses(scene, "a", "Entry 5 of the log, which this device has seen, is gone")
 
 
 def test_the_newest_entries_taken_away(scene: Scene) -> None:
