@@ -163,7 +163,7 @@ class HttpPool:
         except OSError as error:
             raise StoreUnavailable(
                 f"The object store at {self.origin.authority} cannot be reached: "
-                f"{why(error, self.timeouts)}. Check the network and the endpoint."
+                f"{why(error, self.timeouts)}. Check the network and AWS_ENDPOINT_URL."
             ) from None
         with self._lock:
             self._live.add(connection)

@@ -519,7 +519,8 @@ def _boto_error(error: Exception, where: str) -> LucidError:
         )
     if isinstance(error, (boto_errors.EndpointConnectionError, boto_errors.ConnectTimeoutError)):
         return StoreUnavailable(
-            f"The object store at {where} cannot be reached. Check the network and the endpoint."
+            f"The object store at {where} cannot be reached. "
+            "Check the network and AWS_ENDPOINT_URL."
         )
     return StoreUnavailable(
         f"The object store at {where} failed ({type(error).__name__}). "
