@@ -78,12 +78,21 @@ class Config:
     state_wait_s: float = 0.0
     """How long to wait for another process that still uses the state directory."""
 
+    checkpoint_every: int = 4096
+    """Entries from one checkpoint to the next; 0 for none. All devices of a filespace should keep
+    to one number. A smaller one makes first mounts quicker, and costs uploads."""
+
+    checkpoint_wait_s: float = 60.0
+    """How long to leave a checkpoint to who committed its entry, before this device writes it."""
+
     def __post_init__(self) -> None:
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The durability is 'local' or 'store', not '{self.durability}'.")
         for name in ("cache_bytes", "staging_bytes", "memory_bytes", "pool_bytes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"The {name} cannot be negative.")
+        if self.checkpoint_every < 0 or self.checkpoint_wait_s < 0:
+            raise ConfigError("The settings of checkpoints cannot be negative.")
         if self.memory_bytes < 48 * MiB:
             raise ConfigError("The memory_bytes must be at least 48 MiB.")
 

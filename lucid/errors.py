@@ -17,7 +17,7 @@ exit code of the command line.
         ObjectExists            a create-if-absent that did not win
         StoreConflict           the store says: try again (409)
       DataError                 bytes at rest are wrong
-        CorruptBlock CorruptObject FormatError UnsupportedFormat HistoryFork
+        CorruptBlock CorruptObject FormatError UnsupportedFormat HistoryFork StateMismatch
       KeyringError
         WrongPassphrase UnknownKey
       LocalError                this machine's directory or disk
@@ -79,6 +79,7 @@ __all__ = [
     "StateDamaged",
     "StateForeign",
     "StateInUse",
+    "StateMismatch",
     "Stopped",
     "StoreConflict",
     "StoreDenied",
@@ -298,6 +299,12 @@ class HistoryFork(DataError):
     """The store shows a history that is not the one this device has seen."""
 
     exit_code = 10
+
+
+class StateMismatch(DataError):
+    """This device and another have folded one log to two states."""
+
+    exit_code = 25
 
 
 class KeyringError(LucidError):

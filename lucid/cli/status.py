@@ -71,6 +71,7 @@ def _lines(status: Message) -> list[tuple[str, str, str]]:
     lines += [
         ("content", f"{count(status['inodes'], 'inode')}, {size(status['data_bytes'])}", ""),
         ("head", _head(status), ""),
+        *_checkpoint(status),
         ("cache", _cache(status), ""),
         ("transferred", _transferred(status), ""),
         ("memory", size(status["memory_bytes"]), ""),
@@ -107,6 +108,16 @@ def _head(status: Message) -> str:
     age = status["newest_entry_age_s"]
     when = "" if age is None else f", {_ago(float(age))}"
     return f"entry {status['head']:,}{when}, {str(status['head_hash'])[:16]}"
+
+
+def _checkpoint(status: Message) -> list[tuple[str, str, str]]:
+    """The newest checkpoint, and what is to say of those that were tried."""
+    lines = [("checkpoint", str(note), "") for note in status["checkpoint_notes"]]
+    age = status["checkpoint_age_s"]
+    if age is not None:
+        made = f"entry {status['checkpoint']:,}, {_ago(float(age))}"
+        lines.insert(0, ("checkpoint", made, ""))
+    return lines
 
 
 def _ago(seconds: float) -> str:

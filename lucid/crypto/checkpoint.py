@@ -55,16 +55,17 @@ class SignedManifest(NamedTuple):
 
 
 def seal_chunk(ring: KeyRing, generation: bytes, chunk: Chunk, entropy: Entropy) -> bytes:
-    """The whole object of a chunk. Raises UnknownKey."""
+    """The whole object of a chunk. Raises CorruptObject without the generation's key."""
     header = ObjectHeader(ring.suite, generation, entropy(SEGMENT_ID_SIZE))
-    sealed = seal_object(_key(ring, header), _place(ring, header, TAG_CHUNK), chunk.data)
-    return encode_header(CHUNK_MAGIC, header) + sealed
+    place = _place(ring, header, TAG_CHUNK)
+    return encode_header(CHUNK_MAGIC, header) + seal_object(_key(ring, header), place, chunk.data)
 
 
 def open_chunk(ring: KeyRing, ref: ChunkRef, data: bytes) -> bytes:
     """The rows of the chunk that a manifest names.
 
-    Raises FormatError, UnsupportedFormat; CorruptObject if it is another one; UnknownKey.
+    Raises FormatError, UnsupportedFormat; CorruptObject if it is another one, or its key is not
+    in the ring.
     """
     if len(data) > CHUNK_OBJECT_MAX:
         raise FormatError("A chunk of a checkpoint is too long.")
@@ -97,7 +98,7 @@ def seal_manifest(
 def open_manifest(ring: KeyRing, sequence: int, data: bytes) -> SignedManifest:
     """What the manifest of the checkpoint at `sequence` says, and who is to have signed it.
 
-    Raises FormatError, UnsupportedFormat, CorruptObject, UnknownKey.
+    Raises FormatError, UnsupportedFormat, CorruptObject.
     """
     if len(data) > MANIFEST_OBJECT_MAX:
         raise FormatError("A manifest is too long.")
@@ -114,6 +115,6 @@ def _key(ring: KeyRing, header: ObjectHeader) -> bytes:
 
 
 def _place(ring: KeyRing, header: ObjectHeader, tag: bytes) -> Place:
-    if header.suite != ring.suite:
-        raise CorruptObject("An object of a checkpoint is sealed with another suite.")
+    if header.suite != ring.suite or header.generation not in ring:
+        raise CorruptObject("An object of a checkpoint is sealed with a suite or key of others.")
     return Place(tag, ring.suite, ring.filespace, header.generation, header.object_id)

@@ -42,10 +42,12 @@ from lucid.local.book import JournalBook
 from lucid.local.disk import Disk
 from lucid.local.staging import StagingArea
 from lucid.meta.authoring import OpIds, author_of
+from lucid.meta.checkpoint_store import CheckpointReader, CheckpointWriter
 from lucid.meta.fold_effect import Effect
 from lucid.meta.log import LogReader, LogWriter
 from lucid.meta.replica import Replica
 from lucid.store.base import ObjectStore
+from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
 from lucid.sync.order import Order
 from lucid.sync.publisher import Publisher
@@ -271,6 +273,10 @@ class _Composing:
         if ground.session is not None:
             drafts = Recovery(opened.parts, self._keys, ground.ring, ground.picture).run()
         opened.problems.extend(ground.picture.failed)
+        opened.checkpoints = self._make_checkpointer()
+        self._closing.callback(opened.checkpoints.close)
+        opened.checkpoints.start()
+        opened.beginning.agreement.on_stop(self._order.stop)
         opened.committer = self._make_committer()
         self._closing.callback(opened.committer.close)
         opened.parts.commit_now = opened.committer.poke
@@ -278,6 +284,27 @@ class _Composing:
         for draft in drafts:
             opened.files.publish_quietly(draft)
         opened.committer.start()
+
+    def _make_checkpointer(self) -> Checkpointer:
+        ground, config = self._ground, self._ground.config
+        store = ground.store.background()
+        reader = CheckpointReader(store, ground.ring, config.checkpoint_every)
+        writer = None
+        if ground.session is not None:
+            writer = CheckpointWriter(
+                store, ground.ring, ground.unlocked.keys, ground.session.number, reader,
+                ground.entropy,
+            )  # fmt: skip
+        return Checkpointer(
+            replica=ground.replica,
+            agreement=self._opened.beginning.agreement,
+            reader=reader,
+            writer=writer,
+            clock=ground.clock,
+            pause=random.Random(ground.entropy(8)),
+            every=config.checkpoint_every,
+            wait_s=config.checkpoint_wait_s,
+        )
 
     def _make_committer(self) -> Committer:
         ground, opened, config = self._ground, self._opened, self._ground.config
@@ -300,6 +327,7 @@ class _Composing:
             book=ground.book,
             session=ground.session,
             notes=notes,
+            checkpoints=opened.checkpoints,
             adopt=lambda segment, slot: self._cache.adopt_staged(self._staging, segment, slot),
             changed=lambda changed: tell_changes(opened.parts, opened.files, changed),
             clock=ground.clock,

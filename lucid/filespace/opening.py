@@ -30,6 +30,7 @@ from lucid.errors import (
     StoreUnfit,
 )
 from lucid.filespace import founding
+from lucid.filespace.beginning import Beginning, begin
 from lucid.filespace.composing import Ground, compose
 from lucid.filespace.files import Files
 from lucid.filespace.parts import Parts
@@ -51,6 +52,8 @@ from lucid.meta.verify import Origin
 from lucid.store.base import ObjectStore
 from lucid.store.heard import Heard, HeardStore
 from lucid.store.probe import probe
+from lucid.sync.agreement import Agreement
+from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
 from lucid.types import Clock, Entropy
 
@@ -76,6 +79,8 @@ class Opened:
         self.parts: Parts
         self.files: Files
         self.committer: Committer
+        self.checkpoints: Checkpointer
+        self.beginning: Beginning
         self.unlocked: Unlocked
         self.state: StateDir
         self.cachemap: CacheMap
@@ -191,13 +196,15 @@ class _Opening:
         local = self._take_state(unlocked)
         ring = self._keys(unlocked)
         replica = self._replica(unlocked, local)
+        book, picture = self._journal(unlocked, local)
+        beginning = self._begin(unlocked, local, ring, replica, picture)
+        replica = beginning.replica
         reader = LogReader(self._store, ring, replica, self._origin(unlocked))
         self._opened.reader = reader
-        book, picture = self._journal(unlocked, local)
         if picture.session is not None:
             # Before the log is read: own ops in it must be known when the journal brings them.
             replica.set_own_session(picture.session.session)
-        self._follow(reader, replica)
+        self._follow(reader, replica, beginning)
         session, op_ids = self._session(unlocked, ring, reader, replica, book, picture)
         ground = Ground(
             opened=self._opened, config=self._config, clock=self._clock, entropy=self._entropy,
@@ -340,13 +347,39 @@ class _Opening:
     # -- replica, journal, log, session
 
     def _replica(self, unlocked: Unlocked, local: LocalKeys) -> Replica:
-        replica = Replica(
-            self._opened.state.replica, local.replica_key(), self._geometry(unlocked), self._clock
-        )
-        self._closing.callback(replica.close)
+        replica = self._open_replica(self._opened.state.replica, unlocked, local)
         if replica.rebuilt:
             log.info("The replica is built anew: %s", replica.rebuilt)
         return replica
+
+    def _open_replica(self, path: Path, unlocked: Unlocked, local: LocalKeys) -> Replica:
+        replica = Replica(path, local.replica_key(), self._geometry(unlocked), self._clock)
+        self._closing.callback(replica.close)
+        return replica
+
+    def _begin(
+        self,
+        unlocked: Unlocked,
+        local: LocalKeys,
+        ring: KeyRing,
+        replica: Replica,
+        picture: Picture,
+    ) -> Beginning:
+        """Where there is no replica, one from a checkpoint, if there is one to be believed."""
+        beginning = Beginning(replica, Agreement(replica))
+        if self._online:
+            try:
+                beginning = begin(
+                    replica, picture, store=self._store, ring=ring,
+                    origin=self._origin(unlocked), path=self._opened.state.replica,
+                    key=local.replica_key(), every=self._config.checkpoint_every,
+                    entries=CATCH_UP_ENTRIES,
+                    open_replica=lambda path: self._open_replica(path, unlocked, local),
+                )  # fmt: skip
+            except AWAY as error:
+                self._go_offline(error)
+        self._opened.beginning = beginning
+        return beginning
 
     def _geometry(self, unlocked: Unlocked) -> Geometry:
         superblock = unlocked.superblock
@@ -368,15 +401,20 @@ class _Opening:
         self._closing.callback(journal.close)
         return JournalBook(journal), picture
 
-    def _follow(self, reader: LogReader, replica: Replica) -> None:
+    def _follow(self, reader: LogReader, replica: Replica, beginning: Beginning) -> None:
         """Read the log up to now; without the store go on with what is known."""
+        agreement = beginning.agreement
         if not self._online:
             return
         try:
-            seen = replica.head().sequence > 0
+            seen = replica.head().sequence > 0 and not beginning.is_new
             reader.history.check_head()
             self._opened.seen_before = seen
-            follow(reader, replica, CATCH_UP_ENTRIES)
+            beginning.compare(reader)
+            follow(
+                reader, replica, CATCH_UP_ENTRIES,
+                on_entry=lambda found: agreement.heard(found.body),
+            )  # fmt: skip
             if replica.head().sequence:
                 reader.history.check_gaps()
         except AWAY as error:

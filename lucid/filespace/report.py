@@ -6,6 +6,7 @@ import resource
 from typing import TYPE_CHECKING
 
 from lucid.filespace.surface import Progress, Status
+from lucid.sync.checkpointer import known_checkpoint
 
 if TYPE_CHECKING:
     from lucid.filespace.opening import Opened
@@ -72,6 +73,7 @@ def status_of(opened: Opened) -> Status:
     age = None
     if opened.reader.newest_ns:
         age = max(0.0, (parts.clock.time_ns() - opened.reader.newest_ns) / 1e9)
+    known = known_checkpoint(replica)
     failed = [draft.failure for draft in parts.table.all() if draft.failure]
     return Status(
         name=(replica.value("name") or b"").decode(errors="replace"),
@@ -109,4 +111,9 @@ def status_of(opened: Opened) -> Status:
             else "unproven: a first mount has nothing to compare the store's history with"
         ),
         locks="local: flock and fcntl locks hold on this machine only",
+        checkpoint=known.sequence if known else 0,
+        checkpoint_age_s=(
+            max(0.0, (parts.clock.time_ns() - known.time_ns) / 1e9) if known else None
+        ),
+        checkpoint_notes=tuple(filter(None, (*opened.beginning.notes, opened.checkpoints.problem))),
     )

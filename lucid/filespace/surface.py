@@ -111,6 +111,9 @@ class Status(NamedTuple):
     memory_bytes: int
     freshness: str  # "proven" or a sentence that says why not
     locks: str  # "local" until locks cross machines
+    checkpoint: int = 0  # sequence of the newest that this device knows; 0: none
+    checkpoint_age_s: float | None = None
+    checkpoint_notes: tuple[str, ...] = ()  # what this mount began from, and what it did not use
 
 
 class Surface(Protocol):

@@ -148,6 +148,7 @@ class _Told:
 def move_database(source: Path, target: Path, key: bytes) -> None:
     """A closed database takes the place of another, in one step. Raises StateDamaged."""
     try:
+        source.stat()  # To connect to what is not there would make it.
         connection = schema.connect(source, key)
         try:
             # All of it into the one file: a log of SQLite's left beside it would be lost, or be

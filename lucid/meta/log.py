@@ -177,10 +177,15 @@ class LogWriter:
         self._entropy = entropy
 
     def build(
-        self, session: int, ops: Sequence[Op], segments: Sequence[SegmentRow] = ()
+        self,
+        session: int,
+        ops: Sequence[Op],
+        segments: Sequence[SegmentRow] = (),
+        state_hash: EntryRef | None = None,
     ) -> Prepared:
         """The entry after the head, with these ops; `segments` are all that they name.
 
+        `state_hash`: what this session found of the state at a checkpoint's entry and has not said.
         Raises FormatError for what does not fit (see `fit`), UnknownKey without the generation's
         key, UnsupportedFormat under rules that are not known here, HistoryFork after an alarm.
         """
@@ -198,7 +203,7 @@ class LogWriter:
             head.hash,
             self._session_previous(session),
             view.membership(),
-            None,
+            state_hash,
             tuple(segments),
             tuple(ops),
         )
@@ -252,8 +257,11 @@ def follow(
     replica: Follower,
     limit: int | None = None,
     on_void: Callable[[Void], None] | None = None,
+    on_entry: Callable[[Accepted], None] | None = None,
 ) -> int:
     """Fold what the log has after the head, at most `limit` entries; returns how many.
+
+    `on_void` and `on_entry` hear of each entry that was folded.
 
     For whoever has no pending ops or does not care which entry settles them.
     """
@@ -268,6 +276,8 @@ def follow(
                 on_void(found)
         else:
             replica.commit_entry(found.sequence, found.hash, found.body)
+            if on_entry is not None:
+                on_entry(found)
         folded += 1
     return folded
 

@@ -304,11 +304,12 @@ class Writes:
         connection = schema.connect(self._path, self._key)
         try:
             connection.execute(f"PRAGMA cache_size = -{SNAPSHOT_CACHE_KIB}")
-            with self._turn, self._writing():
+            with self._turn:
                 if self._place.ops or len(self._pending) > SNAPSHOT_PENDING_MAX:
                     connection.close()
                     return None
-                self._commit()
+                with self._writing():
+                    self._commit()
                 connection.execute("BEGIN")
                 connection.execute("SELECT count(*) FROM place").fetchone()
             return Snapshot(connection)

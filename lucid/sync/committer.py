@@ -18,6 +18,7 @@ from lucid.errors import (
     HistoryFork,
     LucidError,
     StateForeign,
+    StateMismatch,
     Stopped,
     StoreConflict,
     UnknownKey,
@@ -32,6 +33,7 @@ from lucid.meta.log import LogReader, LogWriter, Lost, Prepared, fit
 from lucid.meta.replica import Replica
 from lucid.meta.replica_events import Changed
 from lucid.meta.verify import Accepted, Void
+from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.order import Order, Placed
 from lucid.types import Clock
 
@@ -74,6 +76,7 @@ class Committer:
         book: JournalBook,
         session: Session | None,
         notes: dict[int, list[bytes]],
+        checkpoints: Checkpointer,
         adopt: Callable[[bytes, int], None],
         changed: Callable[[Changed], None],
         clock: Clock,
@@ -92,6 +95,7 @@ class Committer:
         self._book = book
         self._session = session
         self._notes = notes
+        self._checkpoints = checkpoints
         self._adopt = adopt
         self._changed = changed
         self._clock = clock
@@ -157,7 +161,9 @@ class Committer:
                 pause = PAUSE_FIRST_S
             except Stopped:
                 return
-            except (HistoryFork, UnsupportedFormat, UnknownKey, StateForeign) as error:
+            except (
+                HistoryFork, StateMismatch, UnsupportedFormat, UnknownKey, StateForeign,
+            ) as error:  # fmt: skip
                 self.problem = str(error)
                 if self._writer is not None:
                     log.error("Writing stops: %s", error)
@@ -232,6 +238,7 @@ class Committer:
         if isinstance(found, Void):
             self._replica.commit_void(found.sequence, found.hash, found.reason)
             log.warning("Entry %d of the log is void: %s", found.sequence, found.reason)
+            self._checkpoints.folded(found.sequence, None, own=False)
             if found.fork:
                 raise HistoryFork(self._reader.fork)
             if self._session is not None and found.session == self._session.number:
@@ -252,6 +259,7 @@ class Committer:
         if positions:
             self._settled(max(positions), body)
         self._notes.pop(found.sequence, None)
+        self._checkpoints.folded(found.sequence, body, own=own)
         self._changed(self._replica.take_events())
 
     def _positions(self, body: EntryBody) -> list[int]:
@@ -291,7 +299,8 @@ class Committer:
         ops = [placed.op for placed in batch]
         rows = self._rows(batch)
         began = self._clock.monotonic()
-        prepared = self._writer.build(self._session.number, ops, rows)
+        said = self._checkpoints.to_say()
+        prepared = self._writer.build(self._session.number, ops, rows, said)
         position = batch[-1].position
         self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
         self._book.note(Note(prepared.sequence, prepared.hash, position), removal=True)
@@ -308,6 +317,7 @@ class Committer:
         )
         self._settled(position, prepared.body)
         self._notes.pop(prepared.sequence, None)
+        self._checkpoints.folded(prepared.sequence, prepared.body, own=True)
         self._changed(self._replica.take_events())
         self._won(began)
 

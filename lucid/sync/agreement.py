@@ -1,0 +1,139 @@
+"""Whether all sessions hold one state: what each says of the state hash at a checkpoint's entry.
+
+Every session puts the hash that it found itself into its next entry. Whoever reads another's
+compares; if they differ, one of the two has folded one log to another state, and this device stops
+writing. It owns what was found and heard lately, and keeps it in the replica over restarts. Any
+thread; its lock is taken before the replica's turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import msgpack
+
+from lucid.errors import LucidError, StateMismatch
+from lucid.format.entry import EntryBody, EntryRef
+
+__all__ = ["MISMATCH_NOTE", "Agreement", "mismatch_at"]
+
+log = logging.getLogger(__name__)
+
+HASHES_NOTE = "state hashes"
+MISMATCH_NOTE = "state mismatch"
+"""Under these names the replica keeps the own state hashes, and what differs from another's."""
+
+KEPT = 8
+"""Checkpoints whose hashes are remembered. A session that says an older one is not compared."""
+SESSIONS_KEPT = 1024
+
+
+class Notes(Protocol):
+    """Where the replica keeps notes."""
+
+    def note(self, name: str, value: bytes | None) -> None: ...
+    def noted(self, name: str) -> bytes | None: ...
+
+
+class Agreement:
+    """See the module. `stop` is told once when states differ."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._lock = threading.Lock()
+        self._own: dict[int, bytes] = {}
+        self._said = 0
+        self._heard: dict[int, dict[int, bytes]] = {}
+        self._stop: Callable[[LucidError], None] = lambda error: None
+        self.problem: StateMismatch | None = None
+        kept = notes.noted(HASHES_NOTE)
+        if kept is not None:
+            self._said, own = msgpack.unpackb(kept, use_list=False)
+            self._own = dict(own)
+        told = notes.noted(MISMATCH_NOTE)
+        if told is not None:
+            self.problem = StateMismatch(msgpack.unpackb(told)[1])
+
+    def on_stop(self, stop: Callable[[LucidError], None]) -> None:
+        """Who stops writing. Told at once if there is a reason already."""
+        with self._lock:
+            self._stop = stop
+            if self.problem is not None:
+                stop(self.problem)
+
+    def know(self, sequence: int, digest: bytes, *, believed: bool = False) -> None:
+        """The own state after entry `sequence` has this hash; `believed`: because others say so,
+        so this session does not say it too."""
+        with self._lock:
+            self._own[sequence] = digest
+            for old in sorted(self._own)[:-KEPT]:
+                del self._own[old]
+            if believed:
+                self._said = max(self._said, sequence)
+            self._keep()
+            for session, other in self._heard.pop(sequence, {}).items():
+                self._compare(sequence, session, other)
+
+    def heard(self, body: EntryBody) -> None:
+        """A valid entry says this."""
+        if body.state_hash is not None:
+            self.compare(body.state_hash, body.session)
+
+    def compare(self, said: EntryRef, session: int) -> None:
+        """A session says this of a state; if that is not known here yet, once it is."""
+        sequence, digest = said
+        with self._lock:
+            if sequence in self._own:
+                self._compare(sequence, session, digest)
+                return
+            others = self._heard.setdefault(sequence, {})
+            if len(others) < SESSIONS_KEPT:
+                others[session] = digest
+            for old in sorted(self._heard)[:-KEPT]:
+                del self._heard[old]
+
+    def to_say(self) -> EntryRef | None:
+        """What the next own entry should say. Raises StateMismatch when nothing may be written."""
+        with self._lock:
+            if self.problem is not None:
+                raise StateMismatch(str(self.problem))
+            newest = max(self._own, default=0)
+            return EntryRef(newest, self._own[newest]) if newest > self._said else None
+
+    def said(self, ref: EntryRef) -> None:
+        """An own entry that says this is in the log."""
+        with self._lock:
+            self._said = max(self._said, ref.sequence)
+            self._keep()
+
+    def own(self, sequence: int) -> bytes | None:
+        """The own state hash at `sequence`, as far as it is remembered."""
+        with self._lock:
+            return self._own.get(sequence)
+
+    def _keep(self) -> None:
+        packed = msgpack.packb([self._said, sorted(self._own.items())])
+        self._notes.note(HASHES_NOTE, packed)
+
+    def _compare(self, sequence: int, session: int, digest: bytes) -> None:
+        if self._own[sequence] == digest or self.problem is not None:
+            return
+        text = (
+            f"Session {session} has another state than this device after entry {sequence} of the"
+            " log, which both have folded: one of the two is wrong. Nothing more is written."
+            " Unmount, and mount again: this device then folds the whole log anew. If it says this"
+            " again, unmount the other and do the same there."
+        )
+        self._notes.note(MISMATCH_NOTE, msgpack.packb([sequence, text]))
+        self.problem = StateMismatch(text)
+        log.error("Writing stops: %s", text)
+        self._stop(self.problem)
+
+
+def mismatch_at(notes: Notes) -> int | None:
+    """At which entry another had another state, by an alarm of an earlier time."""
+    told = notes.noted(MISMATCH_NOTE)
+    return None if told is None else int(msgpack.unpackb(told)[0])
