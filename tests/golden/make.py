@@ -1,0 +1,151 @@
+"""Makes a golden filespace: `python -m tests.golden.make DIRECTORY NAME`, once for each format.
+
+What it writes is then frozen: later builds must open it for ever. Two devices work in it, one after
+the other and at once, so that the log has sessions, rebases, a conflict copy and holes in its ids.
+The manifest is made from what was written, not from what is read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from lucid.config import Config
+from lucid.crypto.passphrase import Stretch
+from lucid.filespace import Filespace, connect, init
+
+PASSPHRASE = "golden words for ever"
+BLOCK = 64 * 1024
+TIME_NS = 1_700_000_000_123_456_789
+
+
+def data(seed: int, size: int) -> bytes:
+    return Random(seed).randbytes(size)
+
+
+class Maker:
+    """Writes through a filespace and remembers what should be there."""
+
+    def __init__(self) -> None:
+        self.tree: dict[str, dict[str, Any]] = {}
+
+    def file(self, fs: Filespace, path: str, content: bytes) -> None:
+        fs.write_bytes(path, content)
+        self.holds(path, content)
+
+    def holds(self, path: str, content: bytes) -> None:
+        self.tree[path] = {
+            "kind": "file", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()
+        }  # fmt: skip
+
+    def folder(self, fs: Filespace, path: str) -> None:
+        fs.makedirs(path, exist_ok=True)
+        self.tree[path] = {"kind": "directory"}
+
+    def link(self, fs: Filespace, target: str, path: str) -> None:
+        fs.symlink(target, path)
+        self.tree[path] = {"kind": "link", "target": target}
+
+
+def open_device(url: str, state: Path) -> Filespace:
+    return connect(url, passphrase=PASSPHRASE, config=Config(state_dir=state, poll_idle_s=0.2))
+
+
+def fill(maker: Maker, fs: Filespace) -> None:
+    """What one device does."""
+    for path in ("/a", "/a/b", "/a/b/c", "/empty", "/ümläut 名前"):
+        maker.folder(fs, path)
+    maker.file(fs, "/a/empty", b"")
+    maker.file(fs, "/a/small", b"hello, golden world\n")
+    maker.file(fs, "/a/b/block", data(1, BLOCK))
+    maker.file(fs, "/a/b/blocks", data(2, 2 * BLOCK + 777))
+    maker.file(fs, "/ümläut 名前/ñame with spaces", data(3, 5000))
+    maker.link(fs, "../small", "/a/b/to-small")
+    fs.link("/a/small", "/a/b/c/also-small")
+    maker.tree["/a/b/c/also-small"] = maker.tree["/a/small"]
+    with fs.open("/a/sparse", "wb") as file:
+        file.seek(3 * BLOCK + 5)
+        file.write(b"end")
+    maker.holds("/a/sparse", bytes(3 * BLOCK + 5) + b"end")
+    for number in range(40):
+        maker.file(fs, f"/a/b/c/f{number:02}", data(100 + number, 10 * number))
+    maker.file(fs, "/a/old-name", data(4, 3000))
+    fs.rename("/a/old-name", "/a/new-name")
+    maker.tree["/a/new-name"] = maker.tree.pop("/a/old-name")
+    fs.write_bytes("/a/gone", data(5, 3000))
+    fs.remove("/a/gone")
+    fs.chmod("/a/small", 0o640)
+    fs.utime("/a/b/block", TIME_NS, TIME_NS)
+    maker.tree["/a/b/block"]["mtime_ns"] = TIME_NS
+    for path in ("/a/small", "/a/b/c/also-small"):
+        maker.tree[path]["mode"] = stat.S_IFREG | 0o640
+    ino = fs.stat("/a/small").ino
+    fs.tree.set_xattr(ino, b"user.colour", b"gold\0and zero")
+    maker.tree["/a/small"]["xattrs"] = {"user.colour": b"gold\0and zero".hex()}
+    fs.sync()
+    # A second version of a file, and a part of one.
+    maker.file(fs, "/a/small-too", b"first")
+    fs.sync()
+    maker.file(fs, "/a/small-too", b"second")
+    whole = bytearray(data(2, 2 * BLOCK + 777))
+    with fs.open("/a/b/blocks", "r+b") as file:
+        file.seek(BLOCK + 10)
+        file.write(b"in the middle")
+    whole[BLOCK + 10 : BLOCK + 23] = b"in the middle"
+    maker.holds("/a/b/blocks", bytes(whole))
+    fs.sync()
+
+
+def meet(maker: Maker, one: Filespace, two: Filespace) -> None:
+    """Two devices write the same file, neither having seen the other's."""
+    two.refresh()
+    held = two.open("/both", "wb")
+    one.write_bytes("/both", b"the first one's")
+    one.sync()
+    held.write(b"the second one's")
+    held.close()
+    two.sync()
+    one.refresh()
+    names = sorted(name for name in one.listdir("/") if str(name).startswith("both"))
+    assert len(names) == 2, names
+    for name in names:
+        maker.holds(f"/{name}", one.read_bytes(f"/{name}"))
+    assert {one.read_bytes(f"/{name}") for name in names} == {
+        b"the first one's", b"the second one's"
+    }  # fmt: skip
+
+
+def make(folder: Path, name: str, cipher: str) -> None:
+    maker = Maker()
+    with tempfile.TemporaryDirectory() as place:
+        top = Path(place)
+        (top / "store").mkdir()
+        url = f"file://{top}/store"
+        created = init(
+            url, passphrase=PASSPHRASE, name="Golden", block_size=BLOCK, cipher=cipher,
+            member="founder", stretch=Stretch(1, 64 << 20),
+        )  # fmt: skip
+        with open_device(url, top / "one") as one:
+            fill(maker, one)
+            with open_device(url, top / "two") as two:
+                meet(maker, one, two)
+        about = {
+            "cipher": cipher, "passphrase": PASSPHRASE, "recovery": created.recovery_code,
+            "tree": dict(sorted(maker.tree.items())),
+        }  # fmt: skip
+        (folder / f"{name}.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        with tarfile.open(folder / f"{name}.tar.xz", "w:xz") as archive:
+            for path in sorted((top / "store").rglob("*")):
+                archive.add(path, path.relative_to(top / "store"), recursive=False)
+
+
+if __name__ == "__main__":
+    for cipher in ("aegis-256", "xchacha20-poly1305"):
+        make(Path(sys.argv[1]), f"{sys.argv[2]}-{cipher.partition('-')[0]}", cipher)
