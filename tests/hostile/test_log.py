@@ -6,10 +6,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from lucid.errors import HistoryFork
+from lucid.errors import HistoryFork, ObjectExists
 from lucid.filespace import Filespace
 from lucid.format.limits import ENTRY_MAX
 from lucid.format.names import log_key
@@ -17,7 +18,7 @@ from lucid.meta.fold_floor import VALUE_FLOOR
 from lucid.store.faulty import Fault
 from lucid.sync import committer
 from tests.filespace.spaces import BLOCK, WAIT_S, parts_of, some_bytes
-from tests.hostile.scene import Scene, bucket_of, flipped, other_filespace, stopped_by
+from tests.hostile.scene import Lies, Scene, bucket_of, flipped, other_filespace, stopped_by
 
 FILES = {f"/file{number}": some_bytes(number, 2 * BLOCK + number) for number in range(3)}
 
@@ -183,6 +184,71 @@ def test_wrong_bytes_of_an_entry_once(scene: Scene) -> None:
             assert other.read_bytes(f"/{fault.name}") == b"bytes"
         assert other.status().void_entries == 0
         assert other.status().problem == ""
+
+
+def test_wrong_bytes_of_an_entry_for_some_time(scene: Scene) -> None:
+    """One device is shown junk where the others see an entry. It is parted from them, and stops as
+    soon as it sees what follows; what it holds is kept, and no other device is harmed."""
+    with scene.connect("a") as fs:
+        fs.write_bytes("/first", b"first")
+        fs.sync(timeout=WAIT_S)
+        other = scene.connect("b")
+        assert fs.refresh(WAIT_S)
+        number = scene.next_entry()
+        lies = scene.lies["b"]
+        lies.instead[number] = b"junk"
+        assert other.refresh(WAIT_S)
+        assert other.status().void_entries == 1
+        fs.write_bytes("/second", b"second")
+        fs.sync(timeout=WAIT_S)
+        lies.honest()
+        fs.write_bytes("/third", b"third")
+        fs.sync(timeout=WAIT_S)
+        assert_fork(stopped_by(other), "another history")
+        with pytest.raises(HistoryFork):
+            other.write_bytes("/more", b"more")
+        assert contents(other) == {"/first": b"first"}
+        other.close(wait=False)
+        for read_only in (False, True):
+            again = scene.connect("b", read_only=read_only)
+            assert again.status().problem
+            assert again.read_bytes("/first") == b"first"
+            again.close(wait=False)
+    with scene.connect("new") as fs:
+        assert sorted(contents(fs)) == ["/first", "/second", "/third"]
+
+
+class _Denies:
+    """A store that keeps an entry, and says that another one was there."""
+
+    def __init__(self, scene: Scene, lies: Lies) -> None:
+        self._scene = scene
+        self._lies = lies
+
+    def put_if_absent(self, key: str, body: Any) -> None:
+        self._scene.hand.put_if_absent(key, body)
+        if key.startswith("log/") and not self._lies.instead:
+            self._lies.instead[key] = flipped(bytes(body), 90)
+            raise ObjectExists("Somebody else was faster.")
+
+
+def test_an_own_entry_that_is_shown_altered(scene: Scene) -> None:
+    """Its author takes it for lost and writes its ops again; nobody applies them twice, and the
+    first other device that reads both raises the alarm."""
+    with scene.connect("a") as fs:
+        fs.sync(timeout=WAIT_S)
+        lies = scene.lies["a"]
+        lies.taken = _Denies(scene, lies)  # type: ignore[assignment]
+        for path, data in FILES.items():
+            fs.write_bytes(path, data)
+        fs.sync(timeout=WAIT_S)
+        assert fs.status().void_entries == 1
+        assert contents(fs) == FILES
+    with scene.connect("reader", read_only=True) as other:
+        assert contents(other) == FILES
+        assert "another history" in other.status().problem
+        for path in FILES:
+            assert len(parts_of(other).replica.versions(other.stat(path).ino)) == 1
 
 
 ALTERED: dict[str, Callable[[bytes], bytes]] = {
