@@ -11,6 +11,7 @@ import stat
 import threading
 
 from lucid.data.draft import Draft
+from lucid.engine.blockmap import BlockMap
 from lucid.engine.streams import Streams
 from lucid.errors import (
     BadHandle,
@@ -461,20 +462,15 @@ class _Writing:
 
     def _make(self) -> Draft:
         parts, handle = self._parts, self._handle
-        # Under the order lock, so that no op changes the version between its row and its map.
+        # Under the order lock: no op of this device changes the version until the table has it.
         with parts.order.lock:
             found = parts.table.get(handle.ino)
             if found is not None:
                 return found
             ino = handle.ino
-            row = parts.inode(ino)
-            if not stat.S_ISREG(row.mode):
-                raise BadHandle
-            version, blockmap = parts.file_maps.at(ino, None)
+            row, blockmap = self._newest(ino)
             draft = Draft(ino, parts.geometry)
             draft.base = row.version
-            if version != row.version:
-                raise InternalError(f"Inode {ino} has two newest versions.")
             draft.base_map = blockmap if blockmap.size else None
             draft.base_bytes = row.data_bytes
             draft.keep = draft.size = row.size
@@ -487,3 +483,14 @@ class _Writing:
             )
             draft.unlinked = not row.nlink
             return parts.table.add(draft)
+
+    def _newest(self, ino: int) -> tuple[InodeRow, BlockMap]:
+        """The row and the map of one and the same version. Raises NotFound, BadHandle."""
+        while True:
+            row = self._parts.inode(ino)
+            if not stat.S_ISREG(row.mode):
+                raise BadHandle
+            version, blockmap = self._parts.file_maps.at(ino, None)
+            # The sync thread may fold what another machine wrote between the two: look again.
+            if version == row.version:
+                return row, blockmap

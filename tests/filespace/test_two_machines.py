@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.filespace.spaces import (
     STRETCH,
     WAIT_S,
     Space,
+    parts_of,
     some_bytes,
     write_at,
 )
@@ -268,6 +270,43 @@ def test_an_open_reader_follows_and_an_open_writer_keeps_its_base(space: Space) 
     settle(one, other)
     assert tree_of(one) == tree_of(other)
     assert set(tree_of(one).values()) == {b"third!", b"OTHER!"}
+
+
+def test_a_first_write_while_another_machines_change_arrives(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is folded between a writer's look at the row and at the map is its base."""
+    one, other = space.connect("a"), space.connect("b")
+    one.write_bytes("/file", b"old bytes")
+    hand_over(one, other)
+    parts = parts_of(other)
+    begins, may_fold, folded = threading.Event(), threading.Event(), threading.Event()
+    real_commit, real_at = parts.replica.commit_entry, parts.file_maps.at
+
+    def commit(*arguments: Any, **named: Any) -> Any:
+        begins.set()
+        assert may_fold.wait(WAIT_S)
+        done = real_commit(*arguments, **named)
+        folded.set()
+        return done
+
+    def at(ino: int, version: int | None) -> Any:
+        may_fold.set()
+        assert folded.wait(WAIT_S)
+        return real_at(ino, version)
+
+    monkeypatch.setattr(parts.replica, "commit_entry", commit)
+    monkeypatch.setattr(parts.file_maps, "at", at)
+    handle = other.tree.open(other.stat("/file").ino, os.O_RDWR)
+    one.write_bytes("/file", b"newer bytes of the other")
+    one.sync(timeout=WAIT_S)
+    assert begins.wait(WAIT_S)
+    assert other.tree.write(handle, 0, b"N") == 1
+    other.tree.release(handle)
+    monkeypatch.undo()
+    settle(one, other)
+    for fs in (one, other):
+        assert tree_of(fs) == {"/file": b"Newer bytes of the other"}
 
 
 def test_it_hears_of_others_by_itself(space: Space) -> None:
