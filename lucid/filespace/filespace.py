@@ -17,6 +17,7 @@ from lucid.filespace.paths import PathApi
 from lucid.filespace.place import make_directory
 from lucid.filespace.surface import Progress, Status, Totals
 from lucid.filespace.tree import Tree
+from lucid.format.ops import RULES
 from lucid.store.base import ObjectStore
 from lucid.store.stack import StoreOptions, Timeouts, open_store
 from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
@@ -40,11 +41,13 @@ def init(
     entropy: Entropy = SystemEntropy,
     stretch: Stretch = DEFAULT_STRETCH,
     store: ObjectStore | None = None,
+    rules: int = RULES,
 ) -> Created:
     """Make a filespace at `url` (s3://bucket/prefix or file:///directory).
 
     Returns its id and the recovery code, which is shown once and kept nowhere. `cipher` is
-    "aegis-256" or "xchacha20-poly1305"; by default what is fast on this machine. Raises
+    "aegis-256" or "xchacha20-poly1305"; by default what is fast on this machine. With `rules` 1
+    it can be opened by lucid 0.1 too, until something is restored in it. Raises
     FilespaceExists, StoreUnfit, BucketMissing, StoreDenied, StoreUnavailable, UsageError.
     """
     if store is None:
@@ -61,6 +64,7 @@ def init(
             clock=clock or SystemClock(),
             entropy=entropy,
             stretch=stretch,
+            rules=rules,
         )
         # What this device has seen there was removed by hand, or there would be no room for it.
         url_file(own.url).unlink(missing_ok=True)

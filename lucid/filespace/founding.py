@@ -31,7 +31,7 @@ from lucid.format.names import (
     member_prefix,
     parse_member_key,
 )
-from lucid.format.ops import GenesisRoot
+from lucid.format.ops import RULES, GenesisRoot
 from lucid.store.base import ObjectStore
 from lucid.store.probe import probe
 from lucid.types import Clock, Entropy
@@ -69,6 +69,7 @@ def create(
     clock: Clock,
     entropy: Entropy,
     stretch: Stretch = DEFAULT_STRETCH,
+    rules: int = RULES,
 ) -> Created:
     """Probe the store and write a new filespace into it.
 
@@ -81,7 +82,7 @@ def create(
     warnings = probe(store, entropy)
     plan = founding.Plan(
         name.encode(), member_label.encode(), passphrase, suite, block_size, stretch,
-        GenesisRoot(0o040755, os.getuid(), os.getgid()),
+        GenesisRoot(0o040755, os.getuid(), os.getgid()), rules,
     )  # fmt: skip
     made = founding.found(plan, entropy, clock.time_ns())
     try:

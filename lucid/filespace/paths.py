@@ -24,7 +24,16 @@ from lucid.errors import (
     StoreError,
     UsageError,
 )
-from lucid.filespace.surface import Attributes, FileHandle, Surface
+from lucid.filespace.surface import (
+    Attributes,
+    FileHandle,
+    OlderVersions,
+    Removed,
+    Restored,
+    Surface,
+    Version,
+)
+from lucid.filespace.versions import version_of
 
 __all__ = ["FilespaceFile", "PathApi"]
 
@@ -284,6 +293,69 @@ class PathApi:
         with _About(path):
             ino = self._walk(ROOT, _parts(path), True, LINKS_MAX)
             self._surface.set_attributes(ino, **changes)
+
+    # -- older versions
+
+    def versions(self, path: Path, *, check: bool = False) -> list[Version]:
+        """Every version of the file at `path` that is still known, oldest first; also of removed
+        files that had this path last. With `check` the store is asked whether it has all bytes.
+
+        Raises NotFound, IsDirectory, UsageError.
+        """
+        with _About(path):
+            return self._older.versions_of(*self._above_removed(path), check)
+
+    def removed(self, path: Path = "/") -> list[Removed]:
+        """What was removed from the directory at `path`, which may be removed itself, by time."""
+        with _About(path):
+            return self._older.removed_from(self._directory(_parts(path)))
+
+    def restore(
+        self,
+        path: Path,
+        version: str | int | None = None,
+        *,
+        to: Path | None = None,
+        deleted: bool = False,
+    ) -> Restored:
+        """Bring back what was: a version as the newest one of `path`, or as a new file at `to`.
+
+        With `deleted`, what was removed at `path` gets its name again, or that of `to`, at its
+        newest version or the given one. Raises NotFound, Exists, UsageError, NotPermitted,
+        StoreUnavailable.
+        """
+        with _About(path, to):
+            number = None if version is None else version_of(version)
+            place = self._above_removed(path)
+            target = None if to is None else self._above(to)
+            if deleted:
+                return self._older.undelete(place, number, target)
+            if number is None:
+                raise UsageError("Say which version. See: lucid versions PATH.")
+            return self._older.restore(place, number, target)
+
+    @property
+    def _older(self) -> OlderVersions:
+        older = self._surface.older
+        if older is None:
+            raise UsageError("No older versions are kept here.")
+        return older
+
+    def _above_removed(self, path: Path) -> tuple[int, bytes]:
+        """As `_above`, also in directories that were removed."""
+        parts = _parts(path)
+        if not parts or parts[-1] == b"..":
+            raise UsageError("This path has no last name.")
+        return self._directory(parts[:-1]), parts[-1]
+
+    def _directory(self, parts: list[bytes]) -> int:
+        """The directory at these names, or the one that was there last."""
+        try:
+            return self._walk(ROOT, parts, True, LINKS_MAX)
+        except NotFound:
+            if not parts:
+                raise
+        return self._older.removed_directory(self._directory(parts[:-1]), parts[-1])
 
     # -- files
 

@@ -16,10 +16,14 @@ __all__ = [
     "DirectoryEntry",
     "FileHandle",
     "Invalidation",
+    "OlderVersions",
     "Progress",
+    "Removed",
+    "Restored",
     "Status",
     "Surface",
     "Totals",
+    "Version",
 ]
 
 
@@ -116,6 +120,65 @@ class Status(NamedTuple):
     checkpoint_notes: tuple[str, ...] = ()  # what this mount began from, and what it did not use
 
 
+class Version(NamedTuple):
+    """One version of a file. `file` is its inode number.
+
+    `stored` is "whole"; "pending" while it is not in the store yet; "lost" if blocks of it are
+    nowhere. `earlier` says that it is of a file that was removed, and had the same name before.
+    """
+
+    number: str
+    file: int
+    size: int
+    mtime_ns: int
+    member: str
+    device: str
+    current: bool
+    stored: str
+    earlier: bool
+
+
+class Removed(NamedTuple):
+    """What was removed, by its last name. `version` is the number of its newest version, empty for
+    what has no content; `member` and `device` are empty where the state does not know them."""
+
+    name: bytes
+    file: int
+    kind: str
+    size: int
+    version: str
+    removed_ns: int
+    member: str
+    device: str
+
+
+class Restored(NamedTuple):
+    """Where something came back. `version` is the number of its newest version now, empty for a
+    directory; `files` counts what came back in it, or is 1."""
+
+    path: bytes
+    file: int
+    version: str
+    files: int
+
+
+class OlderVersions(Protocol):
+    """What was, by directory and name. Numbers of versions are ids here."""
+
+    def versions_of(self, parent: int, name: bytes, check: bool = False) -> list[Version]: ...
+    def removed_from(self, parent: int) -> list[Removed]: ...
+    def removed_directory(self, parent: int, name: bytes) -> int: ...
+    def restore(
+        self, place: tuple[int, bytes], version: int, to: tuple[int, bytes] | None = None
+    ) -> Restored: ...
+    def undelete(
+        self,
+        place: tuple[int, bytes],
+        version: int | None = None,
+        to: tuple[int, bytes] | None = None,
+    ) -> Restored: ...
+
+
 class Surface(Protocol):
     """A whole file system, by inode number. Names are bytes. The root is inode 1."""
 
@@ -170,6 +233,11 @@ class Surface(Protocol):
     @property
     def hits(self) -> HitTable | None:
         """What the mount may answer without asking; None where there is no such thing."""
+        ...
+
+    @property
+    def older(self) -> OlderVersions | None:
+        """Older versions and what was removed; None where nothing of that is kept."""
         ...
 
     def serve(self, handle: FileHandle, number: int) -> None:

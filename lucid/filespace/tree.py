@@ -16,6 +16,7 @@ from lucid.filespace.files import Handle
 from lucid.filespace.names import Names
 from lucid.filespace.opening import Opened
 from lucid.filespace.report import progress_of, status_of
+from lucid.filespace.restoring import Restoring
 from lucid.filespace.surface import (
     Attributes,
     DirectoryEntry,
@@ -25,6 +26,7 @@ from lucid.filespace.surface import (
     Status,
     Totals,
 )
+from lucid.format.ops import Op
 from lucid.sync.ticker import Chore, Ticker
 
 __all__ = ["Tree"]
@@ -45,6 +47,7 @@ class Tree:
         self.block_size = self._parts.geometry.block_size
         self.state_dir = opened.state.path
         parts = self._parts
+        self.older = Restoring(parts, opened.unlocked.keys.member, self._commit_alone)
         self._ticker = Ticker(
             [
                 Chore("commit the replica", 0.2, parts.replica.commit_if_due),
@@ -208,6 +211,10 @@ class Tree:
                 )
         head = parts.replica.head()
         return f"{head.sequence}-{head.hash.hex()[:16]}"
+
+    def _commit_alone(self, op: Op) -> None:
+        """Give an op an entry of its own in the log. Raises StoreUnavailable, Stopped."""
+        self._opened.committer.alone.commit(op, self._parts.config.write_wait_s)
 
     def _publish_for_sync(self, draft: Draft) -> str:
         """Publish a draft; why not, if that cannot be for a fault of its own."""

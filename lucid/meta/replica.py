@@ -11,7 +11,7 @@ the undo table; the caller folds the log from `head` on, then applies the ops of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lucid.format.change import SegmentRow
@@ -20,6 +20,7 @@ from lucid.meta import schema
 from lucid.meta.replica_dump import dump_rows
 from lucid.meta.replica_events import Changed
 from lucid.meta.replica_map import MapColumns, read_map
+from lucid.meta.replica_older import Nameless, Span, nameless_in, spans_of
 from lucid.meta.replica_reads import DirectoryRead, Totals
 from lucid.meta.replica_state import ReplicaState
 from lucid.meta.replica_writes import Committed, Place, Writes
@@ -162,6 +163,19 @@ class Replica(Writes):
         """Every version that a file has had, oldest first."""
         with self._turn:
             return self._reads.versions(ino)
+
+    def nameless_in(self, parent: int, name: bytes | None = None) -> list[Nameless]:
+        """Inodes without names whose last one was in `parent`, or was this name there."""
+        return nameless_in(self._turn, self._tables, parent, name)
+
+    def spans_of(self, ino: int) -> Iterator[Span]:
+        """Every extent of every version of a file."""
+        return spans_of(self._turn, self._tables, ino)
+
+    def segment_numbered(self, number: int) -> SegmentRow:
+        """The segment of a span."""
+        with self._turn:
+            return self._tables.segment_row(number)
 
     def map_columns(self, ino: int, version: int | None = None) -> MapColumns | None:
         """The map of a file, or of one of its versions, as columns for the engine.

@@ -27,12 +27,13 @@ from lucid.errors import (
 from lucid.format.change import SegmentRow
 from lucid.format.entry import EntryBody
 from lucid.format.journal import Note
-from lucid.format.ops import counter_of, segments_of
+from lucid.format.ops import Op, counter_of, segments_of
 from lucid.local.book import JournalBook
 from lucid.meta.log import LogReader, LogWriter, Lost, Prepared, fit
 from lucid.meta.replica import Replica
 from lucid.meta.replica_events import Changed
 from lucid.meta.verify import Accepted, Void
+from lucid.sync.alone import Alone
 from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.order import Order, Placed
 from lucid.types import Clock
@@ -118,6 +119,7 @@ class Committer:
         self._compare_at = clock.monotonic() + COMPARE_S
         self.commits = 0
         self.losses = 0
+        self.alone = Alone(order)
         self._thread = threading.Thread(target=self._run, name="lucid-sync", daemon=True)
 
     def start(self) -> None:
@@ -183,8 +185,11 @@ class Committer:
     def _step(self) -> None:
         if self._clock.monotonic() >= self._poll_at:
             self.catch_up()
+        alone = self.alone.next()
         batch = self._ready()
-        if batch:
+        if alone is not None and self._writer is not None:
+            self._commit_alone(alone)
+        elif batch:
             self._commit(batch)
         else:
             self._wait()
@@ -330,6 +335,24 @@ class Committer:
         self._commit_s = 0.8 * self._commit_s + 0.2 * (now - began)
         if now - self._foreign_at < ACTIVE_S:
             self._not_before = now + min(self._commit_s, 0.5) * self._pause.uniform(0.5, 1.5)
+
+    def _commit_alone(self, op: Op) -> None:
+        """An entry with this op and nothing else. It settles nothing that is pending."""
+        assert self._writer is not None and self._session is not None
+        prepared = self._writer.build(self._session.number, (op,))
+        self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
+        self._book.note(Note(prepared.sequence, prepared.hash, 0), removal=True)
+        self._book.sync()
+        result = self._put(prepared)
+        if isinstance(result, Lost):
+            self._fold(self._reader.judge(result.sequence, result.data))
+            return
+        self._replica.commit_entry(prepared.sequence, prepared.hash, prepared.body)
+        self._replica.commit_now()
+        self._notes.pop(prepared.sequence, None)
+        self._checkpoints.folded(prepared.sequence, prepared.body, own=True)
+        self._changed(self._replica.take_events())
+        self.alone.done(op)
 
     def _rows(self, batch: Sequence[Placed]) -> list[SegmentRow]:
         names: dict[bytes, None] = {}

@@ -1,0 +1,327 @@
+"""Bringing back what was removed, while others write, and under which rules (S-95 to S-97)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lucid.errors import Exists, NotFound, NotPermitted, ReadOnly, StoreUnavailable, UsageError
+from lucid.filespace import Filespace, init
+from lucid.format.ops import ROLE_WRITER, Floor
+from lucid.meta.fold_rules import VALUE_RULES
+from lucid.store.memory import Bucket, MemoryStore
+from lucid.types import SystemClock
+from tests.filespace.older import NEW, OLD, numbers, settle, twice
+from tests.filespace.spaces import BLOCK, PASSPHRASE, STRETCH, WAIT_S, Space, parts_of
+
+
+class Ahead(SystemClock):
+    """A clock that can be put forward."""
+
+    ahead_ns = 0
+
+    def time_ns(self) -> int:
+        return super().time_ns() + self.ahead_ns
+
+
+@pytest.fixture
+def fs(space: Space) -> Filespace:
+    return space.connect("a")
+
+
+@pytest.fixture
+def old_space(tmp_path: Path) -> Iterator[Space]:
+    """A filespace under rules 1."""
+    bucket = Bucket()
+    store = MemoryStore(bucket)
+    init("memory://old", passphrase=PASSPHRASE, block_size=BLOCK, stretch=STRETCH, store=store,
+         rules=1)  # fmt: skip
+    space = Space(tmp_path, bucket)
+    yield space
+    space.close()
+
+
+# Undeleting
+
+
+def test_a_removed_file_comes_back(fs: Filespace) -> None:
+    """S-95: the same file, with its versions and attributes."""
+    shown = twice(fs)
+    fs.tree.set_xattr(fs.resolve("/plan.txt"), b"user.a", b"1")
+    before = fs.stat("/plan.txt")
+    fs.remove("/plan.txt")
+    restored = fs.restore("/plan.txt", deleted=True)
+    assert fs.read_bytes("/plan.txt") == NEW
+    assert fs.stat("/plan.txt")._replace(ctime_ns=0) == before._replace(ctime_ns=0)
+    assert fs.tree.get_xattr(before.ino, b"user.a") == b"1"
+    assert tuple(numbers(fs, "/plan.txt")) == shown
+    assert (restored.file, restored.version) == (before.ino, shown[1])
+    assert fs.removed("/") == []
+
+
+def test_a_removed_file_comes_back_elsewhere_or_as_it_once_was(fs: Filespace) -> None:
+    """S-95."""
+    first, _ = twice(fs)
+    fs.remove("/plan.txt")
+    fs.write_bytes("/plan.txt", b"another file")
+    with pytest.raises(Exists, match="--to"):
+        fs.restore("/plan.txt", deleted=True)
+    restored = fs.restore("/plan.txt", first, to="/old.txt", deleted=True)
+    assert (restored.path, fs.read_bytes("/old.txt")) == (b"/old.txt", OLD)
+    assert fs.read_bytes("/plan.txt") == b"another file"
+    assert len(fs.versions("/old.txt")) == 3
+
+
+def test_of_several_removed_files_the_last_one_or_the_one_that_is_named(fs: Filespace) -> None:
+    """S-95."""
+    wanted = []
+    for number in range(3):
+        fs.write_bytes("/f", b"%d" % number)
+        wanted += numbers(fs, "/f")[-1:]
+        fs.remove("/f")
+    with pytest.raises(UsageError, match="No removed file"):
+        fs.restore("/f", "77-1", deleted=True)
+    fs.restore("/f", deleted=True)
+    assert fs.read_bytes("/f") == b"2"
+    fs.restore("/f", wanted[0], to="/g", deleted=True)
+    assert fs.read_bytes("/g") == b"0"
+
+
+def test_a_removed_tree_comes_back(fs: Filespace) -> None:
+    """S-95: with what went with it, also empty directories and links; not what went long before."""
+    fs.makedirs("/work/src/empty")
+    for path in ("/work/a", "/work/src/b", "/work/src/c"):
+        fs.write_bytes(path, path.encode())
+    fs.symlink("a", "/work/link")
+    for remove, path in (
+        (fs.remove, "/work/src/c"), (fs.remove, "/work/src/b"), (fs.rmdir, "/work/src/empty"),
+        (fs.rmdir, "/work/src"), (fs.remove, "/work/link"), (fs.remove, "/work/a"),
+        (fs.rmdir, "/work"),
+    ):  # fmt: skip
+        remove(path)
+    restored = fs.restore("/work", deleted=True)
+    assert (restored.path, restored.files) == (b"/work", 6)
+    assert sorted(fs.listdir("/work")) == ["a", "link", "src"]
+    assert sorted(fs.listdir("/work/src")) == ["b", "c", "empty"]
+    assert fs.listdir("/work/src/empty") == []
+    assert fs.read_bytes("/work/src/c") == b"/work/src/c"
+    assert fs.readlink("/work/link") == "a"
+    assert fs.removed("/") == []
+    settle(fs)
+
+
+def test_a_removed_tree_comes_back_elsewhere(fs: Filespace) -> None:
+    """S-95: where its name is taken."""
+    fs.makedirs("/work/src")
+    fs.write_bytes("/work/src/b", b"b")
+    fs.remove("/work/src/b")
+    fs.rmdir("/work/src")
+    fs.rmdir("/work")
+    fs.mkdir("/work")
+    with pytest.raises(Exists):
+        fs.restore("/work", deleted=True)
+    assert fs.restore("/work", to="/rescued", deleted=True).path == b"/rescued"
+    assert fs.read_bytes("/rescued/src/b") == b"b"
+    assert fs.listdir("/work") == []
+
+
+def test_what_was_removed_by_hand_long_before_stays_removed(space: Space) -> None:
+    """S-95: an hour is the measure."""
+    clock = Ahead()
+    fs = space.connect("a", clock=clock)
+    fs.mkdir("/work")
+    for name in ("long ago", "with it"):
+        fs.write_bytes(f"/work/{name}", b"x")
+    fs.remove("/work/long ago")
+    clock.ahead_ns = 2 * 3600 * 10**9
+    fs.remove("/work/with it")
+    fs.rmdir("/work")
+    fs.restore("/work", deleted=True)
+    assert fs.listdir("/work") == ["with it"]
+    assert [one.name for one in fs.removed("/work")] == [b"long ago"]
+
+
+def test_an_empty_directory_comes_back(fs: Filespace) -> None:
+    """S-95."""
+    fs.mkdir("/docs", 0o700)
+    fs.rmdir("/docs")
+    fs.restore("/docs", deleted=True)
+    assert fs.stat("/docs").mode == 0o040700
+
+
+def test_nothing_that_was_removed(fs: Filespace) -> None:
+    """S-95."""
+    fs.write_bytes("/there", b"x")
+    for path in ("/there", "/nothing"):
+        with pytest.raises(NotFound, match="removed"):
+            fs.restore(path, deleted=True)
+
+
+def test_who_still_writes_a_file_that_comes_back_writes_it_again(fs: Filespace) -> None:
+    """S-95, S-6."""
+    fs.write_bytes("/plan.txt", OLD)
+    with fs.open("/plan.txt", "r+b", 0) as file:
+        file.write(b"before")
+        fs.remove("/plan.txt")
+        fs.restore("/plan.txt", deleted=True)
+        file.write(b" and after")
+    fs.sync(timeout=WAIT_S)
+    assert fs.read_bytes("/plan.txt") == b"before and after" + OLD[16:]
+
+
+# Others in the way
+
+
+def test_a_save_of_another_machine_comes_first(space: Space, fs: Filespace) -> None:
+    """S-97: the restored bytes lie beside it; nothing is lost."""
+    first, _ = twice(fs)
+    other = space.connect("b")
+    settle(fs, other)
+    space.plans["a"].die()
+    fs.restore("/plan.txt", first)
+    other.write_bytes("/plan.txt", b"theirs")
+    other.sync(timeout=WAIT_S)
+    space.plans["a"].revive()
+    settle(fs, other)
+    for machine in (fs, other):
+        names = sorted(machine.listdir("/"))
+        assert len(names) == 2 and "conflict" in names[0]
+        assert machine.read_bytes("/plan.txt") == b"theirs"
+        assert machine.read_bytes(f"/{names[0]}") == OLD
+
+
+def test_a_restore_comes_first(space: Space, fs: Filespace) -> None:
+    """S-97: then the save is the copy."""
+    first, _ = twice(fs)
+    other = space.connect("b")
+    settle(fs, other)
+    space.plans["b"].die()
+    other.write_bytes("/plan.txt", b"theirs")
+    fs.restore("/plan.txt", first)
+    fs.sync(timeout=WAIT_S)
+    space.plans["b"].revive()
+    settle(other, fs)
+    names = sorted(fs.listdir("/"))
+    assert fs.read_bytes("/plan.txt") == OLD
+    assert fs.read_bytes(f"/{names[0]}") == b"theirs"
+
+
+def test_two_machines_undelete_at_once(space: Space, fs: Filespace) -> None:
+    """S-97: one file, one name."""
+    fs.write_bytes("/plan.txt", OLD)
+    other = space.connect("b")
+    fs.remove("/plan.txt")
+    settle(fs, other)
+    for name, machine in (("a", fs), ("b", other)):
+        space.plans[name].die()
+        machine.restore("/plan.txt", deleted=True)
+    for name in ("a", "b"):
+        space.plans[name].revive()
+    settle(fs, other)
+    settle(fs, other)
+    assert fs.listdir("/") == other.listdir("/") == ["plan.txt"]
+
+
+def test_a_floor_ends_what_could_be_restored(space: Space, fs: Filespace) -> None:
+    """S-91, S-283: for all machines."""
+    first, second = twice(fs)
+    fs.write_bytes("/gone", OLD)
+    fs.remove("/gone")
+    settle(fs)
+    parts = parts_of(fs)
+    op = Floor(parts.next_op_id(), parts.clock.time_ns(), parts.replica.head().sequence + 1)
+    fs.tree._commit_alone(op)
+    assert numbers(fs, "/plan.txt") == [second]
+    assert fs.removed("/") == []
+    assert fs.read_bytes("/plan.txt") == NEW
+    with pytest.raises(UsageError, match="no version"):
+        fs.restore("/plan.txt", first)
+    other = space.connect("b")
+    assert numbers(other, "/plan.txt") == [second]
+
+
+# Rules
+
+
+def test_a_filespace_begins_with_rules_2(fs: Filespace) -> None:
+    """S-96."""
+    assert parts_of(fs).replica.value(VALUE_RULES) == b"2"
+
+
+def test_the_first_restore_brings_rules_2(old_space: Space) -> None:
+    """S-96, S-93: and from then on removals are remembered, those that were pending too."""
+    fs, other = old_space.connect("a"), old_space.connect("b")
+    first, _ = twice(fs)
+    fs.write_bytes("/gone", b"x")
+    fs.write_bytes("/early", b"x")
+    fs.remove("/early")
+    settle(fs, other)
+    old_space.plans["b"].die()
+    other.remove("/gone")
+    fs.restore("/plan.txt", first)
+    assert parts_of(fs).replica.value(VALUE_RULES) == b"2"
+    old_space.plans["b"].revive()
+    settle(fs, other)
+    settle(fs, other)
+    for machine in (fs, other):
+        assert machine.read_bytes("/plan.txt") == OLD
+        shown = {one.name: one.device for one in machine.removed("/")}
+        assert shown == {b"early": "", b"gone": other.status().device}
+        assert machine.status().void_entries == 0
+    assert parts_of(fs).replica.dump() == parts_of(other).replica.dump()
+    third = old_space.connect("c")
+    assert parts_of(third).replica.dump()["removed"] == parts_of(fs).replica.dump()["removed"]
+
+
+def test_undeleting_needs_no_new_rules(old_space: Space) -> None:
+    """S-95, S-96."""
+    fs = old_space.connect("a")
+    fs.write_bytes("/plan.txt", OLD)
+    fs.remove("/plan.txt")
+    fs.restore("/plan.txt", deleted=True)
+    assert fs.read_bytes("/plan.txt") == OLD
+    assert parts_of(fs).replica.value(VALUE_RULES) == b"1"
+
+
+def test_rules_2_need_the_store(old_space: Space) -> None:
+    """S-96: nothing has changed where it cannot be had; later it can."""
+    fs = old_space.connect("a", write_wait_s=0.3)
+    first, _ = twice(fs)
+    settle(fs)
+    old_space.plans["a"].die()
+    with pytest.raises(StoreUnavailable, match="Try again"):
+        fs.restore("/plan.txt", first)
+    assert fs.read_bytes("/plan.txt") == NEW
+    assert len(fs.versions("/plan.txt")) == 2
+    old_space.plans["a"].revive()
+    assert fs.refresh(WAIT_S)
+    fs.restore("/plan.txt", first)
+    assert fs.read_bytes("/plan.txt") == OLD
+
+
+def test_rules_2_need_an_admin(old_space: Space) -> None:
+    """S-96."""
+    fs = old_space.connect("a")
+    first, _ = twice(fs)
+    settle(fs)
+    parts = parts_of(fs)
+    (member,) = parts.replica.members()
+    parts.replica.state.put_member(member._replace(role=ROLE_WRITER))
+    with pytest.raises(NotPermitted, match="admin"):
+        fs.restore("/plan.txt", first)
+    parts.replica.state.put_member(member)
+
+
+def test_a_read_only_filespace_shows_and_restores_nothing(space: Space, fs: Filespace) -> None:
+    """S-19, S-91."""
+    first, _ = twice(fs)
+    fs.remove("/plan.txt")
+    settle(fs)
+    reader = space.connect("r", read_only=True)
+    assert len(reader.versions("/plan.txt")) == 2
+    for call in (lambda: reader.restore("/plan.txt", first),
+                 lambda: reader.restore("/plan.txt", deleted=True)):  # fmt: skip
+        with pytest.raises(ReadOnly):
+            call()
