@@ -24,6 +24,7 @@ from lucid.filespace.parts import Parts
 from lucid.format.change import DATA, LOST, Change, SegmentRow
 from lucid.format.journal import (
     Failed,
+    Group,
     Image,
     ImageRecord,
     Limit,
@@ -78,11 +79,35 @@ class Picture:
 def read(records: Iterable[tuple[Position, Record]], block_size: int) -> Picture:
     """Sort out a replayed journal."""
     picture = Picture(block_size)
-    for position, record in records:
+    for position, record in _whole(records, picture.dead):
         _READERS[type(record)](picture, position, record)  # type: ignore[operator]
     for place in [place for place in picture.ops if place <= picture.settled]:
         picture.dead.append(picture.ops.pop(place)[0])
     return picture
+
+
+def _whole(
+    records: Iterable[tuple[Position, Record]], dead: list[Position]
+) -> Iterator[tuple[Position, Record]]:
+    """The records, without groups of which loss of power took the end."""
+    held: list[tuple[Position, Record]] = []
+    missing = 0
+    for position, record in records:
+        if missing and position.file != held[0][0].file:
+            dead.extend(each for each, _ in held)
+            held, missing = [], 0
+        if isinstance(record, Group):
+            held, missing = [(position, record)], record.count
+        elif missing:
+            held.append((position, record))
+            missing -= 1
+            if not missing:
+                dead.append(held[0][0])
+                yield from held[1:]
+        else:
+            yield position, record
+    if missing:
+        dead.extend(each for each, _ in held)
 
 
 def _read_session(picture: Picture, position: Position, record: SessionRecord) -> None:

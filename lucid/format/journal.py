@@ -46,6 +46,7 @@ __all__ = [
     "Begin",
     "Failed",
     "FileHeader",
+    "Group",
     "Image",
     "ImageRecord",
     "Limit",
@@ -83,6 +84,7 @@ KIND_NOTE = 7
 KIND_SETTLED = 8
 KIND_SEGMENT = 9
 KIND_FAILED = 10
+KIND_GROUP = 11
 
 
 class FileHeader(NamedTuple):
@@ -209,6 +211,13 @@ class Failed(NamedTuple):
     mark: Mark = NO_MARK
 
 
+class Group(NamedTuple):
+    """The next `count` records of this file count together, or when one is torn off, not at all."""
+
+    count: int
+    mark: Mark = NO_MARK
+
+
 Record = (
     Begin
     | SessionRecord
@@ -220,6 +229,7 @@ Record = (
     | Settled
     | SegmentRecord
     | Failed
+    | Group
 )
 
 
@@ -477,6 +487,14 @@ def _decode_failed(fields: list[Any], mark: Mark) -> Failed:
     return Failed(_number(fields[0], "A position"), _check_reason(fields[1]), mark)
 
 
+def _encode_group(record: Group) -> list[Any]:
+    return [check_int(record.count, 1, UINT32_MAX, "The count of a group")]
+
+
+def _decode_group(fields: list[Any], mark: Mark) -> Group:
+    return Group(check_int(fields[0], 1, UINT32_MAX, "The count of a group"), mark)
+
+
 _ENCODERS: dict[type[Any], tuple[int, Callable[[Any], list[Any]]]] = {
     Begin: (KIND_BEGIN, _encode_begin),
     SessionRecord: (KIND_SESSION, _encode_session),
@@ -488,6 +506,7 @@ _ENCODERS: dict[type[Any], tuple[int, Callable[[Any], list[Any]]]] = {
     Settled: (KIND_SETTLED, _encode_settled),
     SegmentRecord: (KIND_SEGMENT, _encode_segment_record),
     Failed: (KIND_FAILED, _encode_failed),
+    Group: (KIND_GROUP, _encode_group),
 }
 _DECODERS: dict[int, tuple[int, Callable[[list[Any], Mark], Record]]] = {
     KIND_BEGIN: (2, _decode_begin),
@@ -500,4 +519,5 @@ _DECODERS: dict[int, tuple[int, Callable[[list[Any], Mark], Record]]] = {
     KIND_SETTLED: (1, _decode_settled),
     KIND_SEGMENT: (1, _decode_segment_record),
     KIND_FAILED: (2, _decode_failed),
+    KIND_GROUP: (1, _decode_group),
 }

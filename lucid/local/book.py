@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from lucid.errors import InternalError
-from lucid.format.journal import ImageRecord, Patch, Record
+from lucid.format.journal import Group, ImageRecord, Patch, Record
 from lucid.local.frames import Position
 from lucid.local.journal import Journal
 
@@ -66,8 +66,13 @@ class JournalBook:
             return self._keep(self.journal.append(record, removal=removal), record)
 
     def append_many(self, records: Sequence[Record]) -> list[Live]:
+        """All of them, or after loss of power none: patches are nothing without their image, and an
+        image without its patches is a write of which a part is missing."""
+        if len(records) == 1:
+            return [self.append(records[0])]
         with self._lock:
-            positions = self.journal.append_many(records)
+            group, *positions = self.journal.append_many((Group(len(records)), *records))
+            self.journal.release(group)
             return [self._keep(*pair) for pair in zip(positions, records, strict=True)]
 
     def note(self, record: Record, *, removal: bool = False) -> Position:

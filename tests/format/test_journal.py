@@ -16,6 +16,7 @@ from lucid.format.journal import (
     Begin,
     Failed,
     FileHeader,
+    Group,
     ImageRecord,
     Mark,
     Patch,
@@ -35,7 +36,9 @@ from tests.format.values import EVERY_RECORD, IMAGE, MARK, ROWS, op_id
 HEADER = FileHeader(2, b"o" * 32)
 
 
-@pytest.mark.parametrize("record", EVERY_RECORD, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize(
+    "record", (*EVERY_RECORD, Group(3, MARK)), ids=lambda record: type(record).__name__
+)
 def test_each_kind_goes_there_and_back(record: Record) -> None:
     assert decode_record(encode_record(record)) == record
     assert type(decode_record(encode_record(record))) is type(record)
@@ -57,6 +60,8 @@ def test_the_mark_is_given_when_it_is_written() -> None:
 
 
 BAD_RECORDS: list[Record] = [
+    Group(0),
+    Group(2**32),
     Begin(1, 2),
     Begin(-1, -1),
     Settled(2**63),
@@ -122,8 +127,8 @@ def test_flags_are_0_or_1() -> None:
 
 
 def test_a_kind_of_a_newer_version_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedFormat, match="kind 11"):
-        decode_record(pack([11, [0, 0], b"later"]))
+    with pytest.raises(UnsupportedFormat, match="kind 12"):
+        decode_record(pack([12, [0, 0], b"later"]))
     with pytest.raises(UnsupportedFormat, match="kind 40"):
         decode_record(pack([4, [0, 0], 1, [], [40, b"later"]]))
 

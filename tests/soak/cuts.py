@@ -55,15 +55,18 @@ class Part:
     kept_least: int = 0
     kept_ends: set[int] = field(default_factory=lambda: {0})
     steps: int = 0
+    said: list[str] = field(default_factory=list)
 
     def begin(self, step: Step) -> None:
         self.past.begin(step)
+        self.said.append(f"{step.kind} {step.path} {step.other} {step.size}")
         if step.kind == "write":
             self.kept += step.data()
             self.kept_ends.add(len(self.kept))
 
     def end(self, step: Step) -> None:
         self.past.end(step)
+        self.said[-1] += " done"
         self.steps += 1
         if step.kind == "fsync":
             self.kept_least = len(self.kept)
@@ -73,12 +76,15 @@ class Part:
         data = kept or b""
         if data == UNREADABLE and not self.kept_least:
             data = b""
+        wrong = self.past.check(tree)
+        if wrong:
+            wrong = f"worker {self.number}: {wrong}\n    " + "\n    ".join(self.said)
         fits = self.kept_least <= len(data) in self.kept_ends and self.kept.startswith(data)
         told = f"{log_path(self.number)}: {len(data)} bytes, {self.kept_least} were synced"
-        return [line for line in (self.past.check(tree), "" if fits else told) if line]
+        return [line for line in (wrong, "" if fits else told) if line]
 
     def take(self, tree: Tree, kept: bytes | None) -> None:
-        self.tree, self.past, self.kept = tree, Past(tree), kept or b""
+        self.tree, self.past, self.kept, self.said = tree, Past(tree), kept or b"", []
         self.kept_least, self.kept_ends = len(self.kept), {len(self.kept)}
 
 

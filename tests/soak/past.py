@@ -17,6 +17,9 @@ __all__ = ["UNREADABLE", "Past"]
 UNREADABLE = b"\0unreadable\0"
 """Found in the place of a content that is an error to read."""
 
+PIECE = 1000
+"""Bytes that are compared at once."""
+
 Files = dict[str, int | None]
 """Path -> number of the file; None for a directory."""
 
@@ -78,7 +81,7 @@ class Past:
     def check(self, found: Tree) -> str:
         """What is wrong with `found`, or nothing."""
         told = [self._wrong(found, number) for number in self._numbers_of_states()]
-        return min(told, key=len)
+        return min(told, key=len) and f"{min(told, key=len)} (names synced at {self._names_synced})"
 
     def _numbers_of_states(self) -> range:
         return range(self._names_synced, len(self._states))
@@ -95,7 +98,10 @@ class Past:
                 if (found[path] is None) != (file is None):
                     wrong.append(f"{path} is of another kind")
             elif found[path] not in self._allowed(path, file, number):
-                wrong.append(f"{path} has {len(found[path] or b'')} bytes, none of its contents")
+                held = ", ".join(
+                    told_apart(found[path] or b"", data) for data in self._contents[file]
+                )
+                wrong.append(f"{path} has {len(found[path] or b'')} bytes, of its contents {held}")
         return "; ".join(wrong)
 
     def _allowed(self, path: str, file: int, number: int) -> list[bytes]:
@@ -105,3 +111,10 @@ class Past:
         before = {state.get(path) for state in self._states[: number + 1]}
         others = [each for one in before if one is not None for each in self._contents[one]]
         return [UNREADABLE, *held, *others]
+
+
+def told_apart(found: bytes, data: bytes) -> str:
+    """How a content that is found differs from another, by pieces."""
+    pieces = range(0, max(len(found), len(data)), PIECE)
+    wrong = [at for at in pieces if found[at : at + PIECE] != data[at : at + PIECE]]
+    return f"{len(data)} bytes, other from {wrong[0]} to {wrong[-1] + PIECE}" if wrong else "this"
