@@ -15,8 +15,10 @@ import msgpack
 from lucid.crypto.keyring import KeyRing
 from lucid.filespace.recovery import Picture
 from lucid.format.checkpoint import state_hash
-from lucid.meta.checkpoint_rows import chunks_of
+from lucid.format.entry import EntryBody
+from lucid.meta.checkpoint_rows import Snapshot, chunks_of
 from lucid.meta.checkpoint_store import CheckpointReader
+from lucid.meta.history import alarm_of
 from lucid.meta.log import LogReader, follow
 from lucid.meta.replica import Replica
 from lucid.meta.schema import remove_database
@@ -41,6 +43,29 @@ class Beginning:
     compare_at: int | None = None
     is_new: bool = False
     """What this device saw before is not known to the replica: nothing was compared with it."""
+
+    every: int = 0
+    _snapshot: Snapshot | None = None
+
+    def folded(self, body: EntryBody | None) -> None:
+        """Opening has folded an entry: its body, or None of a void one. Of the last one that has a
+        checkpoint the state is kept, to be looked at when the mount is there."""
+        if body is not None:
+            self.agreement.heard(body)
+        if self.every and self.replica.head().sequence % self.every == 0:
+            self.close()
+            self._snapshot = self.replica.snapshot()
+
+    def take_snapshot(self) -> Snapshot | None:
+        """The state at the last checkpoint's entry that was folded; the caller closes it."""
+        snapshot, self._snapshot = self._snapshot, None
+        return snapshot
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+            self._snapshot = None
 
     def compare(self, reader: LogReader) -> None:
         """After an alarm: fold the log anew up to the entry at which another had another state,
@@ -78,26 +103,27 @@ def begin(
     """
     remove_database(path.with_name(LOADING))
     doubted = mismatch_at(replica)
-    if doubted is not None:
+    if doubted is not None and not alarm_of(replica):
+        LogReader(store, ring, replica, origin).history.check_head()  # It forgets what it saw.
         log.warning("Another device had another state: the whole log is folded anew.")
         replica.close()
         remove_database(path)
         fresh = open_replica(path)
-        return Beginning(fresh, Agreement(fresh), compare_at=doubted, is_new=True)
+        return Beginning(fresh, Agreement(fresh), compare_at=doubted, is_new=True, every=every)
     if replica.head().sequence or not every:
-        return Beginning(replica, Agreement(replica))
+        return Beginning(replica, Agreement(replica), every=every)
     reader = CheckpointReader(store, ring, every)
     start = CheckpointStart(store, ring, origin, reader, path, key, open_replica)
     own = picture.session.session if picture.session is not None else 0
     started = start.run(own, entries, replica.close)
     if started is None:
-        return Beginning(replica, Agreement(replica), start.refused)
+        return Beginning(replica, Agreement(replica), start.refused, every=every)
     fresh = open_replica(path)
     fresh.note(CHECKPOINT_NOTE, msgpack.packb(started.known))
     agreement = Agreement(fresh)
     agreement.know(started.known.sequence, started.state_hash, believed=True)
     _forget_settled(picture, fresh)
-    return Beginning(fresh, agreement, [started.note, *start.refused], is_new=True)
+    return Beginning(fresh, agreement, [started.note, *start.refused], is_new=True, every=every)
 
 
 def _forget_settled(picture: Picture, replica: Replica) -> None:

@@ -276,6 +276,9 @@ class _Composing:
         opened.checkpoints = self._make_checkpointer()
         self._closing.callback(opened.checkpoints.close)
         opened.checkpoints.start()
+        snapshot = opened.beginning.take_snapshot()
+        if snapshot is not None:
+            opened.checkpoints.take(snapshot)
         opened.beginning.agreement.on_stop(self._order.stop)
         opened.committer = self._make_committer()
         self._closing.callback(opened.committer.close)

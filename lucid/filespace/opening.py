@@ -403,7 +403,7 @@ class _Opening:
 
     def _follow(self, reader: LogReader, replica: Replica, beginning: Beginning) -> None:
         """Read the log up to now; without the store go on with what is known."""
-        agreement = beginning.agreement
+        self._closing.callback(beginning.close)
         if not self._online:
             return
         try:
@@ -413,7 +413,8 @@ class _Opening:
             beginning.compare(reader)
             follow(
                 reader, replica, CATCH_UP_ENTRIES,
-                on_entry=lambda found: agreement.heard(found.body),
+                on_void=lambda found: beginning.folded(None),
+                on_entry=lambda found: beginning.folded(found.body),
             )  # fmt: skip
             if replica.head().sequence:
                 reader.history.check_gaps()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgpack
@@ -119,6 +120,11 @@ TABLE_FIELDS = {
     for number, kinds in _FIELDS.items()
 }
 """Types of a row's fields by table, its number in front."""
+
+_NUMBERS = {
+    number: itemgetter(0, *(place for place, kind in enumerate(kinds) if kind is int))
+    for number, kinds in TABLE_FIELDS.items()
+}
 
 TABLE_KEYS = {
     StateTable.PLACE: 1,
@@ -252,7 +258,7 @@ def decode_rows(data: bytes) -> list[tuple[Any, ...]]:
 def _checked(row: Any) -> tuple[Any, ...]:
     if type(row) is not tuple or not row or tuple(map(type, row)) != TABLE_FIELDS.get(row[0]):
         raise FormatError("A row of a checkpoint does not have the fields of its table.")
-    if max(value for value in row if type(value) is int) > INT63_MAX:
+    if max(_NUMBERS[row[0]](row)) > INT63_MAX:
         raise FormatError("A number in a checkpoint is out of range.")
     if row[0] == StateTable.DENTRY:
         check_name(row[2])

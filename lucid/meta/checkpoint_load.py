@@ -27,7 +27,7 @@ from lucid.meta.schema import EXTENT, STAGED, TableSpec
 
 __all__ = ["StateLoader", "move_database"]
 
-_COMMIT_ROWS = 20_000
+_COMMIT_ROWS = 100_000
 _SEGMENT = (
     "INSERT INTO segment (id, stored_len, footer_len, footer_hash, generation, head, committed)"
     " VALUES (?, ?, ?, ?, ?, ?, 1)"

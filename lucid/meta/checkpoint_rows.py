@@ -88,7 +88,9 @@ class Snapshot:
             raise StateDamaged(f"The replica cannot be read: {error}. Check the disk.") from error
 
     def _batches(self) -> Iterator[list[Row]]:
-        changed = self._committed_rows()
+        changed: dict[int, Changed] = {}
+        for _ in self._gather(changed):
+            yield []  # Whoever reads may rest.
         sequence, digest, _ops, _next, membership, inodes, data_bytes, voids = self._place
         yield [(StateTable.PLACE, sequence, digest, *membership, voids, inodes, data_bytes)]
         plain = {PLAIN_TABLES[s.name]: s for s in schema.TABLES if s.name in PLAIN_TABLES}
@@ -155,9 +157,8 @@ class Snapshot:
                     ]
                     position += len(found)
 
-    def _committed_rows(self) -> dict[int, Changed]:
+    def _gather(self, found: dict[int, Changed]) -> Iterator[None]:
         """By the number of the replica's table: rows as they were before the pending ops."""
-        found: dict[int, Changed] = {}
         cursor = self._connection.execute("SELECT images FROM undo ORDER BY position")
         while batch := cursor.fetchmany(16):
             for (images,) in batch:
@@ -168,7 +169,7 @@ class Snapshot:
                     rows = found.setdefault(number, {})
                     if whole not in rows:
                         rows[whole] = None if row is None else self._row(state, spec, row)
-        return found
+            yield
 
     def _row(self, state: int, spec: TableSpec, row: Row) -> Row:
         fields = list(map(_bytes, row))

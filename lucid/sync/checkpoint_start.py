@@ -36,6 +36,7 @@ from lucid.format.names import log_key
 from lucid.format.ops import Genesis
 from lucid.meta.checkpoint_load import StateLoader, move_database
 from lucid.meta.checkpoint_store import CheckpointReader
+from lucid.meta.fold_founding import VALUE_SUPERBLOCK
 from lucid.meta.log import LogReader, follow
 from lucid.meta.replica import Replica
 from lucid.meta.schema import remove_database
@@ -68,11 +69,16 @@ class Started(NamedTuple):
 
 
 class Voices:
-    """Who has written since a checkpoint, and who of them says its state hash."""
+    """Who has written since a checkpoint, and who of them says its state hash.
 
-    def __init__(self, sequence: int, state_hash: bytes) -> None:
-        self._sequence = sequence
+    A session that began after it has folded nothing up to there: it is not waited for.
+    """
+
+    def __init__(self, known: EntryRef, state_hash: bytes, sessions_end: int) -> None:
+        """`sessions_end`: the first number that no session had at the checkpoint."""
+        self._sequence = known.sequence
         self._state_hash = state_hash
+        self._sessions_end = sessions_end
         self._wrote: dict[int, bytes] = {}  # session -> member, since the first who said it
         self._said: dict[int, bytes] = {}
         self._other: tuple[int, ...] = ()
@@ -85,7 +91,7 @@ class Voices:
                 self._other = (body.session,)
                 return
             self._said[body.session] = body.member
-        if self._said and body.session:
+        if self._said and 0 < body.session < self._sessions_end:
             self._wrote[body.session] = body.member
 
     def count(self) -> int:
@@ -165,7 +171,7 @@ class CheckpointStart:
             self._check_state(replica, first)
             if own_session:
                 replica.set_own_session(own_session)
-            voices = Voices(sequence, manifest.state_hash)
+            voices = Voices(replica.head(), manifest.state_hash, replica.next_session())
             reader = LogReader(self._store, self._ring, replica, self._origin)
             follow(reader, replica, entries, on_entry=voices.heard)
             count = voices.count()
@@ -233,7 +239,7 @@ class CheckpointStart:
             replica.membership() != EntryRef(1, first.hash)
             or replica.members() != [member]
             or replica.generation() != generation
-            or replica.value("superblock") != genesis.superblock_hash
+            or replica.value(VALUE_SUPERBLOCK) != genesis.superblock_hash
         ):
             raise CorruptObject("The members or keys in it are not those of the log.")
 

@@ -24,6 +24,7 @@ import msgpack
 from lucid.crypto.checkpoint import SignedManifest
 from lucid.errors import (
     DataError,
+    InternalError,
     LucidError,
     ObjectExists,
     ObjectMissing,
@@ -131,6 +132,13 @@ class Checkpointer:
         if snapshot is None:
             log.info("The checkpoint at entry %d is left to others: much is pending.", sequence)
             return
+        self.take(snapshot, own)
+
+    def take(self, snapshot: Snapshot, own: bool = False) -> None:
+        """Work on this state, which stands at a checkpoint's entry. It is closed when that is done.
+
+        REQUIRES: the thread is idle.
+        """
         self._idle.clear()
         self._jobs.put(_Job(snapshot, own))
 
@@ -173,7 +181,7 @@ class Checkpointer:
         if there is None:
             there = self._write(snapshot, digest)
         if there is not None:
-            self._take(head, digest, there)
+            self._seen(head, digest, there)
 
     def _write(self, snapshot: Snapshot, digest: bytes) -> Manifest | None:
         """Put all chunks, then the manifest. Who was faster has left a manifest that counts."""
@@ -185,7 +193,8 @@ class Checkpointer:
         chunks: list[ChunkRef] = []
         for chunk in chunks_of(snapshot.batches(), self._rest):
             chunks.append(writer.put_chunk(head.sequence, snapshot.generation, chunk, self._again))
-        assert state_hash(chunk.hash for chunk in chunks) == digest
+        if state_hash(chunk.hash for chunk in chunks) != digest:
+            raise InternalError("A state was read twice and was not the same.")
         try:
             made = writer.put_manifest(
                 head, snapshot.generation, self._clock.time_ns(), tuple(chunks), self._again
@@ -212,7 +221,7 @@ class Checkpointer:
         row = self._replica.member(found.manifest.member)
         return row is not None and found.is_signed_by(row.sign_key)
 
-    def _take(self, head: EntryRef, digest: bytes, manifest: Manifest) -> None:
+    def _seen(self, head: EntryRef, digest: bytes, manifest: Manifest) -> None:
         """The checkpoint is there. One that says another state hash is its author's word."""
         if manifest.state_hash != digest:
             said = EntryRef(head.sequence, manifest.state_hash)

@@ -132,6 +132,40 @@ def test_one_of_two_does_not_suffice(space: Space) -> None:
     assert third.listdir("/") == silent.listdir("/")
 
 
+def test_who_was_away_looks_at_the_state_when_it_comes_back(space: Space) -> None:
+    one, other = connect(space), connect(space, "b")
+    other.write_bytes("/early", b"x")
+    other.sync(timeout=WAIT_S)
+    other.close()
+    write_until(one, 2 * EVERY + 2)
+    other = connect(space, "b")
+    assert other.tree._opened.checkpoints.wait_idle(WAIT_S)
+    other.write_bytes("/late", b"x")
+    other.sync(timeout=WAIT_S)
+    assert f"Begun from checkpoint {2 * EVERY}: two or more devices" in notes(connect(space, "c"))
+
+
+def test_who_comes_back_writes_the_checkpoint_that_is_missing(space: Space) -> None:
+    one, other = connect(space, checkpoint_every=0), connect(space, "b")
+    other.close()
+    write_until(one, 2 * EVERY + 2)
+    assert not checkpoint_keys(space, 2 * EVERY)
+    other = connect(space, "b")
+    assert other.tree._opened.checkpoints.wait_idle(WAIT_S)
+    assert f"checkpoint/{2 * EVERY:016x}/manifest" in checkpoint_keys(space, 2 * EVERY)
+    assert other.status().checkpoint == 2 * EVERY
+
+
+def test_who_began_from_it_is_not_waited_for(space: Space) -> None:
+    one = connect(space)
+    write_until(one, 2 * EVERY + 2)
+    other = connect(space, "b")
+    assert "Begun from" in notes(other)
+    other.write_bytes("/says nothing of it", b"x")
+    other.sync(timeout=WAIT_S)
+    assert f"Begun from checkpoint {2 * EVERY}: only one device" in notes(connect(space, "c"))
+
+
 def test_nobody_says_it_yet(space: Space) -> None:
     one = connect(space)
     write_until(one, 2 * EVERY)
