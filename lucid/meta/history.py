@@ -32,7 +32,8 @@ GONE_NOTE = "gone"
 RECENT = 900
 """How far back entries are looked for that were taken from the middle: one page of a list."""
 BEYOND = 4
-"""Objects behind the end of the log that are looked at. Anybody may put junk there."""
+"""Objects behind the end of the log, and void entries, that are looked at: anybody may put junk,
+and each costs up to 16 MiB."""
 SUSPECTS = 8
 """What a list lacks is asked for by its name; a store that lacks more lacks these as well."""
 LOOKS = 2
@@ -53,6 +54,8 @@ class Seen(Noted, Protocol):
     def generation(self) -> GenerationRow | None: ...
     def member(self, member: bytes) -> MemberRow | None: ...
     def value(self, name: str) -> bytes | None: ...
+    def voids(self, limit: int = 100) -> list[tuple[int, str]]: ...
+    def entry_hash(self, sequence: int) -> bytes | None: ...
 
 
 def alarm_of(view: Noted) -> str:
@@ -93,6 +96,7 @@ class History:
         Not the head itself: it may be an own one, put upon entries that were gone already.
         """
         self._check(self._mark)
+        self._check_voids(self._mark.sequence)
         self._mark = self._view.head()
 
     def check_gaps(self) -> None:
@@ -120,8 +124,20 @@ class History:
             number = names.parse_log_key(info.key) or 0
             if number > head.sequence + 1 and info.size <= ENTRY_MAX:
                 self._check_beyond(head.sequence + 1, number)
+        self._check_voids(0)
         if self._view.noted(GONE_NOTE) is not None:
             self._view.note(GONE_NOTE, None)
+
+    def _check_voids(self, after: int) -> None:
+        """Look again at the newest void entries behind `after`. Nobody signed what was seen there:
+        if it is another thing by now, others have folded an entry that was kept from this device.
+        """
+        if self._view.noted(FORK_NOTE) is not None:
+            return
+        for number, _ in self._view.voids(BEYOND):
+            seen = self._view.entry_hash(number)
+            if number > after and seen is not None:
+                self._check(EntryRef(number, seen))
 
     def _check(self, seen: EntryRef) -> None:
         if seen.sequence == 0:

@@ -59,6 +59,10 @@ def foreign_entry(number: int) -> bytes:
     return other_filespace()[log_key(number)]
 
 
+def quick_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer, "COMPARE_S", 0.1)
+
+
 NO_ENTRIES: dict[str, Callable[[Scene], bytes]] = {
     "junk": lambda scene: some_bytes(9, 1000),
     "nothing": lambda scene: b"",
@@ -232,23 +236,29 @@ class _Denies:
             raise ObjectExists("Somebody else was faster.")
 
 
-def test_an_own_entry_that_is_shown_altered(scene: Scene) -> None:
-    """Its author takes it for lost and writes its ops again; nobody applies them twice, and the
-    first other device that reads both raises the alarm."""
-    with scene.connect("a") as fs:
-        fs.sync(timeout=WAIT_S)
-        lies = scene.lies["a"]
-        lies.taken = _Denies(scene, lies)  # type: ignore[assignment]
-        for path, data in FILES.items():
-            fs.write_bytes(path, data)
-        fs.sync(timeout=WAIT_S)
-        assert fs.status().void_entries == 1
-        assert contents(fs) == FILES
+def test_an_own_entry_that_is_shown_altered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its author takes it for lost and writes its ops again. Nobody applies them twice; both the
+    author and who reads the log notice that there are two histories."""
+    quick_compare(monkeypatch)
+    fs = scene.connect("a")
+    fs.sync(timeout=WAIT_S)
+    lies = scene.lies["a"]
+    lies.taken = _Denies(scene, lies)  # type: ignore[assignment]
+    for path, data in FILES.items():
+        fs.write_bytes(path, data)
+    fs.sync(timeout=WAIT_S)
+    assert fs.status().void_entries == 1
+    lies.honest()
+    assert_fork(stopped_by(fs), "is another one")
+    assert contents(fs) == FILES
+    fs.close(wait=False)
+    assert_refuses(scene, "a", "is another one")
     with scene.connect("reader", read_only=True) as other:
-        assert contents(other) == FILES
         assert "another history" in other.status().problem
-        for path in FILES:
-            assert len(parts_of(other).replica.versions(other.stat(path).ino)) == 1
+        assert contents(other).items() <= FILES.items()
+        assert "file0" in other.listdir("/")
+        for name in other.listdir("/"):
+            assert len(parts_of(other).replica.versions(other.stat(f"/{name}").ino)) == 1
 
 
 ALTERED: dict[str, Callable[[bytes], bytes]] = {
@@ -394,10 +404,6 @@ def test_another_first_entry(scene: Scene) -> None:
 
 def create(fs: Filespace, name: bytes) -> None:
     fs.tree.create(1, name, 0o644, 0, 0, os.O_WRONLY)
-
-
-def quick_compare(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(committer, "COMPARE_S", 0.1)
 
 
 def test_entries_taken_away_under_a_mount(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
