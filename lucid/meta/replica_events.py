@@ -1,7 +1,9 @@
 """What a commit changed that somebody may hold a copy of: the kernel, a handle, a waiter.
 
-Filled by the replica under its lock, taken by the thread that tells the kernel. Bounded: beyond
-`EVENTS_MAX` it says only that anything may have changed.
+Filled by the replica under its lock, taken by the thread that tells the kernel. Bounded: names
+beyond `NAMES_MAX` are left out, for the kernel asks for each again after a second anyway. Pages of
+a closed file it would believe for ever, so only beyond `INODES_MAX` inodes, which is more than an
+entry can change, it says that anything may have changed.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from typing import NamedTuple
 
 from lucid.meta.fold_effect import Effect, Status
 
-__all__ = ["EVENTS_MAX", "Changed", "Events", "Rebased"]
+__all__ = ["INODES_MAX", "NAMES_MAX", "Changed", "Events", "Rebased"]
 
-EVENTS_MAX = 16_384
-"""Inodes, names and rebased ops each; about 3 MB."""
+NAMES_MAX = 16_384
+"""About 2 MB."""
+INODES_MAX = 131_072
+"""About 9 MB. An entry has up to 16,384 ops, and a rename changes four inodes."""
 
 
 class Rebased(NamedTuple):
@@ -27,8 +31,8 @@ class Rebased(NamedTuple):
 class Changed(NamedTuple):
     """Everything since the last time somebody asked, each once.
 
-    `names` are (directory, name). With `everything`, the sets are not complete: whatever was handed
-    out may be old.
+    `names` are (directory, name), the first NAMES_MAX of them; their directories are all in
+    `inodes`. With `everything`, the sets are not complete: whatever was handed out may be old.
     """
 
     inodes: frozenset[int]
@@ -56,9 +60,10 @@ class Events:
         inodes, names = self._inodes, self._names
         inodes.update(effect.inodes)
         for name in effect.names:
-            names.add(name)
+            if len(names) < NAMES_MAX:
+                names.add(name)
             inodes.add(name[0])
-        if len(inodes) > EVENTS_MAX or len(names) > EVENTS_MAX:
+        if len(inodes) > INODES_MAX:
             self._overflow()
 
     def inode(self, ino: int) -> None:

@@ -312,13 +312,25 @@ def test_a_fold_that_fails_leaves_no_trace(pair: Pair, monkeypatch: pytest.Monke
 
 
 def test_events_are_bounded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica_events, "EVENTS_MAX", 10)
+    monkeypatch.setattr(replica_events, "INODES_MAX", 10)
     pair.replica.take_events()
     pair.hear(*(pair.other.create(ROOT_INO, b"%d" % number) for number in range(20)))
     changed = pair.replica.take_events()
     assert changed.everything
     assert not changed.names
     assert not pair.replica.take_events().everything
+
+
+def test_many_names_hide_no_changed_file(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel believes the pages of a closed file until it is told not to."""
+    monkeypatch.setattr(replica_events, "NAMES_MAX", 10)
+    pair.replica.take_events()
+    made = [pair.other.create(ROOT_INO, b"%d" % number) for number in range(20)]
+    pair.hear(*made)
+    changed = pair.replica.take_events()
+    assert not changed.everything
+    assert changed.inodes >= {ROOT_INO, *(op.op_id for op in made)}
+    assert len(changed.names) == 10
 
 
 def test_ops_come_back_from_their_bytes(pair: Pair) -> None:
