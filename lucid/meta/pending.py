@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
+import msgpack
+
 from lucid.format.ops import Op
 from lucid.meta.replica_tables import Tables
 from lucid.meta.replica_undo import (
@@ -29,8 +31,10 @@ from lucid.meta.replica_undo import (
 )
 from lucid.meta.schema import REMOVED, VERSION, UndoRow
 
-__all__ = ["DirectoryOverlay", "PendingOp", "PendingOps"]
+__all__ = ["PENDING_STAMP", "DirectoryOverlay", "PendingOp", "PendingOps"]
 
+PENDING_STAMP = 1 << 62
+"""Stamps of what pending ops write begin here: after every committed one."""
 _ORDER_TRIM = 4096
 _STAMPED = (VERSION.number, REMOVED.number)
 
@@ -216,14 +220,31 @@ class PendingOps:
         record = self._remove(position)
         self._tables.undo.put(position, None)
         for number, key in record.stamped:
-            table = self._tables[number]
-            row = table.get(key)
-            if row is not None:  # A name that came back took the row of its removal away.
-                table.put(key, row._replace(stamp=stamp))
+            self._stamp(number, key, position, stamp)
         for touch in record.touches:
             add_touch(self._tables, touch)
         self.overlay.forgive(record)
         return record
+
+    def _stamp(self, number: int, key: int, position: int, stamp: int) -> None:
+        """The row that the op at `position` wrote is committed. It stands in its table, or in the
+        images of a later op that wrote over it: a name that came back, say."""
+        before = PENDING_STAMP | position
+        table, undo = self._tables[number], self._tables.undo
+        row = table.get(key)
+        if row is not None and row.stamp == before:
+            table.put(key, row._replace(stamp=stamp))
+            return
+        for later in sorted(self.writers(key, position)):
+            images = msgpack.unpackb(undo.get(later).images, use_list=False)
+            for at, (found, image_key, image) in enumerate(images):
+                if (found, image_key) == (number, key) and image is not None:
+                    row = table.spec.row(image)
+                    if row.stamp == before:
+                        fresh = (number, key, row._replace(stamp=stamp))
+                        packed = pack([*images[:at], fresh, *images[at + 1 :]])
+                        undo.put(later, undo.get(later)._replace(images=packed))
+                        return
 
     def drop(self, position: int) -> None:
         """Forget an op that is undone."""

@@ -14,7 +14,7 @@ from lucid.format.change import SegmentRow
 from lucid.format.ops import Content, Create, Link, Mkdir, Mknod, Op, Symlink, Unlink
 from lucid.meta.fold import fold
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
-from lucid.meta.pending import PendingOps
+from lucid.meta.pending import PENDING_STAMP, PendingOps
 from lucid.meta.replica_events import Events, Rebased
 from lucid.meta.replica_state import COMMITTED, ReplicaState
 from lucid.meta.replica_tables import Tables
@@ -22,9 +22,6 @@ from lucid.meta.replica_undo import Trace, op_id_of, pack_op, restore
 from lucid.meta.schema import DENTRY, INODE
 
 __all__ = ["PENDING_STAMP", "Layers"]
-
-PENDING_STAMP = 1 << 62
-"""Stamps of pending versions begin here: after every committed one."""
 
 _PLAIN = (Create, Mkdir, Symlink, Mknod, Link, Unlink, Content)
 """Ops that ask of a directory only whether it lives, when they were applied as their author saw."""

@@ -14,6 +14,7 @@ from lucid.meta.checkpoint_rows import LOCAL_TABLES, PLAIN_TABLES
 from tests.meta.replicas import apply, catch_up, open_replica
 from tests.meta.states import hash_of, loaded, model_rows, replica_rows
 from tests.model.test_rebase import agree, machines_of, same
+from tests.model.test_rebase_rules_2 import restorers
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -125,3 +126,35 @@ def test_every_table_is_part_of_the_state_or_is_known_not_to_be() -> None:
             number = PLAIN_TABLES[spec.name]
             assert len(TABLE_FIELDS[number]) == len(spec.columns) + 1
             assert TABLE_KEYS[number] == spec.keys + 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_so_it_is_under_rules_2(tmp_path: Path, seed: int) -> None:
+    """Removals are remembered, files are cloned and come back, floors end what is old."""
+    rng = random.Random(5000 + seed)
+    log, machines = restorers(tmp_path, rng, 1 + seed % 2)
+    compared = 0
+    for step in range(140):
+        machine = rng.choice(machines)
+        what = rng.random()
+        if what < 0.55:
+            machine.act()
+        elif what < 0.7:
+            machine.hear(log, rng.choice((1, 2, None)))
+        elif what < 0.85:
+            machine.commit(log)
+        elif what < 0.88 and step > 30:
+            machine.admin(log)
+        else:
+            compared += bool(machine.pending)
+            want = model_rows(log, machine.replica.head().sequence)
+            assert replica_rows(machine.replica) == want
+    for machine in machines:
+        machine.hear(log)
+    assert len({hash_of(machine.replica) for machine in machines}) == 1
+    assert compared
+    fresh = loaded(machines[0].replica, tmp_path / "loaded")
+    assert replica_rows(fresh) == model_rows(log)
+    fresh.close()
+    for machine in machines:
+        machine.replica.close()
