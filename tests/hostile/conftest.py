@@ -21,6 +21,6 @@ KINDS = ("memory", pytest.param("s3", marks=pytest.mark.slow))
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     """A new filespace in a store of each kind."""
     for client in openers(request.param, False, request, tmp_path / "store"):
-        made = Scene(tmp_path, client, slow=request.param == "s3")
+        made = Scene(tmp_path, client)
         yield made
         made.close()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lucid.errors import LucidError, ObjectMissing
+from lucid.errors import LucidError
 from lucid.filespace import Filespace, fsck, init
 from lucid.filespace.fsck import FsckReport
 from lucid.format.names import log_key
@@ -133,11 +133,9 @@ class Lies(StoreLayer):
 class Scene:
     """One store, the hand that holds it, and the machines that trust it with their bytes."""
 
-    def __init__(self, root: Path, client: Callable[[], ObjectStore], slow: bool = False) -> None:
+    def __init__(self, root: Path, client: Callable[[], ObjectStore]) -> None:
         self.root = root
         self._client = client
-        self.slow = slow
-        """Whether this is a real server: whatever is timed there is timed generously."""
         self.hand = client()
         for key, (data, _) in new_bucket().objects.items():
             self.hand.put_if_absent(key, data)
@@ -267,14 +265,3 @@ def stopped_by(fs: Filespace) -> LucidError:
         assert order.news.wait_for(lambda: order.stopped is not None, WAIT_S)
     assert order.stopped is not None
     return order.stopped
-
-
-def is_missing(store: ObjectStore, keys: Iterable[str]) -> bool:
-    """Whether none of these objects is there."""
-    for key in keys:
-        try:
-            store.get(key)
-        except ObjectMissing:
-            continue
-        return False
-    return True
