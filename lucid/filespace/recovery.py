@@ -36,7 +36,16 @@ from lucid.format.journal import (
     SessionRecord,
     Settled,
 )
-from lucid.format.ops import Content, Create, Stage, changes_of, segments_of
+from lucid.format.ops import (
+    Content,
+    Create,
+    Op,
+    Rename,
+    Stage,
+    Unlink,
+    changes_of,
+    segments_of,
+)
 from lucid.format.runs import RunMap, slice_run
 from lucid.local.book import Live
 from lucid.local.frames import Position
@@ -97,7 +106,7 @@ def _whole(
             dead.extend(each for each, _ in held)
             held, missing = [], 0
         if isinstance(record, Group):
-            held, missing = [(position, record)], record.count
+            held, missing = [(position, record)], record.records
         elif missing:
             held.append((position, record))
             missing -= 1
@@ -252,6 +261,9 @@ class Recovery:
         self._picture = picture
         self.lost_blocks = 0
         self._resealed = 0
+        self._gone: dict[int, int] = {}
+        """Version that is left out -> the one that the file has instead, 0 for no file at all."""
+        self._failed: list[Failed] = []
 
     def run(self) -> list[Draft]:
         """Take everything up again; returns the drafts that are to be published."""
@@ -263,6 +275,9 @@ class Recovery:
             self._take_op(position)
         taken = [self._take_file(ino, file) for ino, file in sorted(picture.files.items())]
         drafts = [draft for draft in taken if draft is not None]
+        for failed in reversed(self._failed):
+            # The last first: should this process die, what is left out still tells what follows it.
+            self._parts.book.note(failed, removal=True)
         if self._resealed:
             # What is sealed anew must be durable before the only other copy goes.
             self._parts.staging.sync()
@@ -315,16 +330,16 @@ class Recovery:
     def _take_op(self, position: int) -> None:
         parts = self._parts
         place, record = self._picture.ops[position]
-        op = record.op
+        op = self._on_what_is_left(record.op)
+        if op is None:
+            self._leave_op_out(position, record.op)
+            return
         owner = SealOwner(getattr(op, "ino", 0) or getattr(op, "op_id", 0) or 1)
         changes = changes_of(op)
         lost = self.lost_blocks
         renewed = self._renewed(owner, changes)
         if self.lost_blocks > lost and self._is_left_out(isinstance(op, Content), op, renewed):
-            reason = _left_out(getattr(op, "name", b""))
-            parts.book.note(Failed(position, reason.encode()), removal=True)
-            self._picture.failed.append(reason)
-            self._picture.dead.append(place)
+            self._leave_op_out(position, op)
             self._let_go(owner)
             return
         if renewed is not changes:
@@ -338,6 +353,32 @@ class Recovery:
         with parts.order.lock:
             parts.order.restore(position, op, segments, live)
         self._let_go(owner)
+
+    def _leave_op_out(self, position: int, op: Op) -> None:
+        if isinstance(op, Create):
+            self._gone[op.op_id] = 0
+        elif isinstance(op, Content):
+            self._gone[op.op_id] = self._gone.get(op.base, op.base)
+        reason = _left_out(getattr(op, "name", b""))
+        self._failed.append(Failed(position, reason.encode()))
+        self._picture.failed.append(reason)
+        self._picture.dead.append(self._picture.ops[position][0])
+
+    def _on_what_is_left(self, op: Op) -> Op | None:
+        """The op, as it is when what was left out never was. None: it is about that, and goes too.
+
+        A delta over a version that is gone would lie among bytes that its author did not see, and a
+        removal that has seen another version than there is would remove nothing.
+        """
+        if isinstance(op, (Unlink, Rename)) and op.seen_version in self._gone:
+            instead = self._gone[op.seen_version]
+            if isinstance(op, Unlink):
+                return op._replace(seen_version=instead) if instead else None
+            op = op._replace(seen_ino=op.seen_ino if instead else 0, seen_version=instead)
+        seen = {getattr(op, field, 0) for field in ("base", "version")}
+        if seen & self._gone.keys() or self._gone.get(getattr(op, "ino", 0)) == 0:
+            return None
+        return op
 
     def _let_go(self, owner: SealOwner) -> None:
         """What was sealed for an op is kept by the op, if by anything."""
@@ -405,6 +446,9 @@ class Recovery:
             image.atime_ns, image.mtime_ns, image.ctime_ns,
         )  # fmt: skip
         draft.xattrs = dict(image.xattrs)
+        if image.base in self._gone or ino in self._gone:
+            self._leave_file_out(draft, file)
+            return None
         lost = self.lost_blocks
         renewed = self._renewed(draft.owner, image.changes)
         if self.lost_blocks > lost and self._is_left_out(not image.private, image, renewed):

@@ -212,9 +212,9 @@ class Failed(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The next `count` records of this file count together, or when one is torn off, not at all."""
+    """The next so many records of this file count together; if one is missing, none counts."""
 
-    count: int
+    records: int
     mark: Mark = NO_MARK
 
 
@@ -488,7 +488,7 @@ def _decode_failed(fields: list[Any], mark: Mark) -> Failed:
 
 
 def _encode_group(record: Group) -> list[Any]:
-    return [check_int(record.count, 1, UINT32_MAX, "The count of a group")]
+    return [check_int(record.records, 1, UINT32_MAX, "The count of a group")]
 
 
 def _decode_group(fields: list[Any], mark: Mark) -> Group:

@@ -1,0 +1,95 @@
+"""A change whose blocks loss of power took is left out: what followed it is about what was before.
+
+Bytes that were sealed before `lose` are gone after the crash, as if no sync had covered them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lucid.filespace import Filespace
+from tests.filespace.spaces import BLOCK, WAIT_S, Space, some_bytes
+
+OLD = some_bytes(1, 2 * BLOCK)
+OTHER = some_bytes(2, BLOCK + 5)
+
+
+class Losing:
+    """A machine that is cut off, and loses staged segments when it crashes."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.fs = space.connect("a")
+        self.fs.write_bytes("/file", OLD)
+        self.fs.write_bytes("/other", OTHER)
+        self.fs.sync(timeout=WAIT_S)
+        space.plans["a"].die()
+        self._lost: list[Path] = []
+
+    def lose(self) -> None:
+        """What was sealed up to now will be gone."""
+        staging = self.space.state("a") / "staging"
+        with self.fs.tree._parts.order.lock:
+            self._lost += [path for path in staging.iterdir() if path not in self._lost]
+
+    def crash(self) -> Filespace:
+        self.space.crash(self.fs, "a")
+        for path in self._lost:
+            path.unlink(missing_ok=True)
+        self.fs = self.space.connect("a")
+        self.fs.sync(timeout=WAIT_S)
+        return self.fs
+
+
+@pytest.fixture
+def machine(space: Space) -> Iterator[Losing]:
+    return Losing(space)
+
+
+def shown(machine: Losing) -> dict[str, bytes]:
+    """What a machine sees that has only the store, which is what this one shows."""
+    with machine.space.connect("b") as other:
+        found = {name: other.read_bytes(f"/{name}") for name in other.listdir("/")}
+    assert sorted(machine.fs.listdir("/")) == sorted(found)
+    assert {name: machine.fs.read_bytes(f"/{name}") for name in found} == found
+    return found
+
+
+def test_a_rename_over_it_makes_no_conflict_copy(machine: Losing) -> None:
+    machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
+    machine.lose()
+    machine.fs.rename("/other", "/file")
+    assert machine.crash().status().failed, "it is reported"
+    assert shown(machine) == {"file": OTHER}
+
+
+def test_its_removal_removes_the_file(machine: Losing) -> None:
+    machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
+    machine.lose()
+    machine.fs.remove("/file")
+    machine.crash()
+    assert shown(machine) == {"other": OTHER}
+
+
+def test_a_change_on_top_of_it_goes_too(machine: Losing) -> None:
+    """Else its few bytes would lie among others than those they were written to."""
+    machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
+    machine.lose()
+    with machine.fs.open("/file", "r+b", 0) as file:
+        file.seek(BLOCK)
+        file.write(some_bytes(4, BLOCK))
+    machine.crash()
+    assert shown(machine) == {"file": OLD, "other": OTHER}
+
+
+def test_a_new_file_that_is_gone_takes_no_place(machine: Losing) -> None:
+    machine.fs.write_bytes("/new", some_bytes(3, 3 * BLOCK))
+    machine.lose()
+    machine.fs.rename("/new", "/file")
+    machine.fs.chmod("/file", 0o600)
+    machine.fs.rename("/other", "/moved")
+    machine.crash()
+    assert shown(machine) == {"file": OLD, "moved": OTHER}
