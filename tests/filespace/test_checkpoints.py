@@ -1,5 +1,5 @@
 """A new device begins from a checkpoint instead of from entry 1; a bad one is never believed; and
-devices that folded one log to two states find out."""
+devices that folded one log to two states find out (S-57, S-58, S-59)."""
 
 from __future__ import annotations
 
