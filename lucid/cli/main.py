@@ -25,6 +25,8 @@ COMMANDS = {
     "umount": "Unmount a drive when all its changes are in the store.",
     "status": "Show the mounted drives, what is not uploaded, and problems.",
     "sync": "Wait until a file or a drive is in the store.",
+    "versions": "Show older versions of a file, and what was removed.",
+    "restore": "Bring back an older version, or what was removed.",
     "fsck": "Check everything that a store holds of a filespace.",
     "cache": "Show or empty the local cache of a drive.",
     "passphrase": "Change the passphrase of a filespace.",

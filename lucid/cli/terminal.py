@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,17 @@ from lucid.types import Clock, SystemClock
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Bar", "count", "examples", "rows", "show_json", "size"]
+__all__ = [
+    "Bar",
+    "count",
+    "examples",
+    "local_time",
+    "printable",
+    "rows",
+    "show_json",
+    "size",
+    "table",
+]
 
 BAR_AFTER_S = 1.0
 """What is quicker needs no bar."""
@@ -30,7 +41,13 @@ def examples(*lines: str) -> str:
 
 
 def show_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """As JSON that is UTF-8, also where a name is not."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    click.echo(text)
 
 
 def size(count_bytes: float) -> str:
@@ -66,6 +83,44 @@ def rows(title: str, pairs: Iterable[tuple[str, str, str]]) -> None:
     for name, value, style in pairs:
         table.add_row("  " + name, Text(value, style=style))
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """A name on one line of a terminal, whatever bytes it has."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def local_time(time_ns: int) -> str:
+    """`2026-11-22 10:15:00` where this machine is."""
+    try:
+        return datetime.fromtimestamp(time_ns // 10**9).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ns // 10**9} s"
+
+
+def table(heads: Sequence[str], lines: Sequence[tuple[Sequence[str], str]]) -> None:
+    """Lines of (cells, style) under heads; plain where stdout is no terminal."""
+    if not sys.stdout.isatty():
+        widths = [
+            max(len(cells[place]) for cells in (heads, *(cells for cells, _ in lines)))
+            for place in range(len(heads))
+        ]
+        for cells in (heads, *(cells for cells, _ in lines)):
+            padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            click.echo("  ".join(padded).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        drawn.add_column(head, overflow="fold")
+    for cells, style in lines:
+        drawn.add_row(*(Text(cell, style=style) for cell in cells))
+    Console(highlight=False).print(drawn)
 
 
 class Bar:

@@ -24,6 +24,7 @@ from lucid.errors import (
     StoreError,
     UsageError,
 )
+from lucid.filespace.numbers import version_of
 from lucid.filespace.surface import (
     Attributes,
     FileHandle,
@@ -33,7 +34,6 @@ from lucid.filespace.surface import (
     Surface,
     Version,
 )
-from lucid.filespace.versions import version_of
 
 __all__ = ["FilespaceFile", "PathApi"]
 

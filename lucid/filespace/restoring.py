@@ -10,9 +10,10 @@ import stat
 from collections.abc import Callable
 
 from lucid.errors import DataError, Exists, NotFound, NotPermitted, TimedOut, UsageError
+from lucid.filespace.numbers import number_of
 from lucid.filespace.parts import Parts, check_name
 from lucid.filespace.surface import Invalidation, Restored
-from lucid.filespace.versions import Versions, number_of, removal_order
+from lucid.filespace.versions import Versions, removal_order
 from lucid.format.ops import ROLE_ADMIN, Clone, Link, Mkdir, Op, Rules, session_of
 from lucid.meta.fold_effect import Effect, Status
 from lucid.meta.fold_rules import VALUE_RULES

@@ -10,39 +10,22 @@ import stat
 from collections.abc import Iterable
 
 from lucid.errors import IsDirectory, NotFound, ObjectMissing, UsageError
+from lucid.filespace.numbers import number_of
 from lucid.filespace.parts import Parts
 from lucid.filespace.surface import Removed, Version
 from lucid.format.change import LOST
-from lucid.format.limits import SESSION_MAX, UINT32_MAX
 from lucid.format.names import segment_key
-from lucid.format.ops import counter_of, make_op_id, session_of
+from lucid.format.ops import session_of
 from lucid.meta.replica_base import PENDING_STAMP
 from lucid.meta.replica_older import Nameless, Span
 from lucid.meta.state import InodeRow, VersionRow
 
-__all__ = ["Versions", "check_file", "number_of", "removal_order", "version_of"]
+__all__ = ["Versions", "check_file", "removal_order"]
 
 WHOLE = "whole"
 PENDING = "pending"
 LOST_BYTES = "lost"
 """What `Version.stored` says."""
-
-
-def number_of(version: int) -> str:
-    """`2-15`: the version that counter 15 of session 2 wrote."""
-    return f"{session_of(version)}-{counter_of(version)}"
-
-
-def version_of(number: str | int) -> int:
-    """The id of a version from its number. Raises UsageError."""
-    if isinstance(number, int):
-        return number
-    session, _, counter = number.partition("-")
-    if session.isascii() and session.isdigit() and counter.isascii() and counter.isdigit():
-        found = int(session), int(counter)
-        if found[0] <= SESSION_MAX and found[1] <= UINT32_MAX:
-            return make_op_id(*found)
-    raise UsageError(f"{number} is no version. They look like 2-15; see: lucid versions PATH.")
 
 
 class Versions:

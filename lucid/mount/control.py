@@ -1,4 +1,4 @@
-"""The control socket: how `lucid status`, `sync`, `cache` and `umount` talk to the mounted drive.
+"""The control socket: how `lucid status`, `sync`, `versions` and others talk to a mounted drive.
 
 A Unix socket `control` in the state directory, for its owner only. One connection is one command:
 a JSON line {"command": ..., ...} in; any number of {"progress": ...} lines and then one

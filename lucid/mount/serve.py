@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lucid.errors import MountPointBusy, NotMounted
 from lucid.filespace.surface import Progress, Surface
-from lucid.mount import mountpoint, registry
+from lucid.mount import mountpoint, older, registry
 from lucid.mount.control import ControlServer, Progressing
 from lucid.mount.options import MountOptions
 from lucid.mount.session import Session
@@ -113,6 +113,7 @@ class _Service:
             "sync": self._sync,
             "cache": self._cache,
             "stop": self._stop,
+            **older.commands(self._surface_now),
         })  # fmt: skip
         self._record = registry.Record(
             str(self._point), place, self._store, os.getpid(),

@@ -32,7 +32,8 @@ def options_of(command: click.Command) -> set[str]:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_and_its_options_are_told(name: str) -> None:
     command = import_module(f"lucid.cli.{name}").command
-    told = section("Commands").partition(f"**`lucid {name}")[2].partition("\n**`lucid ")[0]
+    after = re.split(rf"\*\*`lucid {name}(?=[ `])", section("Commands"))[1]
+    told = after.partition("\n**`lucid ")[0]
     assert told
     items = re.findall(r"^- (.*?)(?=[:,])", told, re.MULTILINE)
     named = {option for item in items for option in re.findall(r"(?<![-\w])--?[a-z][a-z-]*", item)}
