@@ -112,8 +112,8 @@ def _head(status: Message) -> str:
 
 def _checkpoint(status: Message) -> list[tuple[str, str, str]]:
     """The newest checkpoint, and what is to say of those that were tried."""
-    lines = [("checkpoint", str(note), "") for note in status["checkpoint_notes"]]
-    age = status["checkpoint_age_s"]
+    lines = [("checkpoint", str(note), "") for note in status.get("checkpoint_notes", ())]
+    age = status.get("checkpoint_age_s")
     if age is not None:
         made = f"entry {status['checkpoint']:,}, {_ago(float(age))}"
         lines.insert(0, ("checkpoint", made, ""))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -27,6 +28,9 @@ __all__ = ["LOCAL_TABLES", "PLAIN_TABLES", "Snapshot", "chunks_of"]
 
 BATCH = 256
 """Rows that are worked on at a stretch: about a millisecond."""
+
+CACHE_KIB = 2048
+"""Rows are read once, in order: pages need not be kept."""
 
 PLAIN_TABLES = {
     "value": StateTable.VALUE,
@@ -75,6 +79,24 @@ class Snapshot:
         self._place = msgpack.unpackb(packed, use_list=False)
         self.head = EntryRef(self._place[0], self._place[1])
         self.generation = self._newest_generation()
+
+    @classmethod
+    def open(cls, path: Path, key: bytes) -> Snapshot:
+        """Of the database as it was committed last: no transaction may be under way there.
+
+        Raises StateDamaged.
+        """
+        try:
+            connection = schema.connect(path, key)
+            try:
+                connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+                connection.execute("BEGIN")
+                return cls(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlcipher3.Error as error:
+            raise StateDamaged(f"The replica cannot be read: {error}. Check the disk.") from error
 
     def close(self) -> None:
         """Idempotent."""

@@ -48,7 +48,6 @@ WAL_PAGES = 4096
 """16 MiB: a shorter log may go on until a quieter moment."""
 SNAPSHOT_PENDING_MAX = 16_384
 """A snapshot holds the images of all pending ops in memory: about a kilobyte each."""
-SNAPSHOT_CACHE_KIB = 2048
 HASHES_KEPT = 65_536
 """Hashes of the newest entries that are kept; of older ones every 4,096th."""
 
@@ -301,21 +300,12 @@ class Writes:
         None in the middle of an entry, and while more is pending than a snapshot may hold. The
         thread that folds calls it, between two entries.
         """
-        connection = schema.connect(self._path, self._key)
-        try:
-            connection.execute(f"PRAGMA cache_size = -{SNAPSHOT_CACHE_KIB}")
-            with self._turn:
-                if self._place.ops or len(self._pending) > SNAPSHOT_PENDING_MAX:
-                    connection.close()
-                    return None
-                with self._writing():
-                    self._commit()
-                connection.execute("BEGIN")
-                connection.execute("SELECT count(*) FROM place").fetchone()
-            return Snapshot(connection)
-        except BaseException:
-            connection.close()
-            raise
+        with self._turn:
+            if self._place.ops or len(self._pending) > SNAPSHOT_PENDING_MAX:
+                return None
+            with self._writing():
+                self._commit()
+            return Snapshot.open(self._path, self._key)
 
     def close(self) -> None:
         """Commit and close. Idempotent."""

@@ -25,6 +25,7 @@ from lucid.crypto.checkpoint import SignedManifest
 from lucid.errors import (
     DataError,
     InternalError,
+    LocalError,
     LucidError,
     ObjectExists,
     ObjectMissing,
@@ -128,7 +129,11 @@ class Checkpointer:
         if not self._idle.is_set():
             log.info("The checkpoint at entry %d is left to others: one is under way.", sequence)
             return
-        snapshot = self._replica.snapshot()
+        try:
+            snapshot = self._replica.snapshot()
+        except LocalError as error:
+            log.warning("The checkpoint at entry %d is left to others: %s", sequence, error)
+            return
         if snapshot is None:
             log.info("The checkpoint at entry %d is left to others: much is pending.", sequence)
             return

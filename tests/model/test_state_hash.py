@@ -76,6 +76,36 @@ def test_a_loaded_replica_goes_on_as_one_that_replayed(tmp_path: Path, seed: int
     agree(log, machines)
 
 
+def test_a_snapshot_stays_as_it_is_while_the_replica_goes_on(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    log, (machine, other) = machines_of(tmp_path, rng, 2)
+    for _ in range(30):
+        machine.act()
+        machine.commit(log)
+        machine.hear(log)
+    for _ in range(20):
+        machine.act()
+    at = machine.replica.head().sequence
+    snapshot = machine.replica.snapshot()
+    assert snapshot is not None
+    found = []
+    for number, rows in enumerate(snapshot.batches()):
+        found += rows
+        # The replica's own lock is free: everything else goes on between two slices.
+        machine.act()
+        other.hear(log)
+        other.act()
+        other.commit(log)
+        if number % 3 == 0:
+            machine.commit(log)
+        machine.hear(log)
+        machine.replica.commit_now()
+    snapshot.close()
+    assert machine.replica.head().sequence > at + 5
+    assert found == model_rows(log, at)
+    agree(log, [machine, other])
+
+
 def test_what_is_in_the_middle_of_an_entry_has_no_snapshot(tmp_path: Path) -> None:
     rng = random.Random(1)
     log, machines = machines_of(tmp_path, rng, 1)
