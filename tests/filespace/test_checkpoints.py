@@ -1,83 +1,35 @@
-"""A new device begins from a checkpoint instead of from entry 1; a bad one is never believed; and
-devices that folded one log to two states find out (S-57, S-58, S-59)."""
+"""A new device begins from a checkpoint instead of from entry 1, and devices that folded one log to
+two states find out (S-57, S-58, S-59)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
 
-from lucid.crypto.checkpoint import seal_chunk, seal_manifest
 from lucid.errors import StateMismatch, StoreUnavailable, StoreUnfit
 from lucid.filespace import Filespace
-from lucid.format import names
-from lucid.format.checkpoint import ChunkCutter, Manifest, decode_rows
 from lucid.format.entry import EntryRef
 from lucid.meta.checkpoint_rows import chunks_of
-from lucid.meta.checkpoint_store import CheckpointReader
 from lucid.store.base import ObjectStore
 from lucid.store.faulty import FaultPlan
 from lucid.store.memory import MemoryStore
+from tests.filespace.checkpoints import (
+    EVERY,
+    checkpoint_keys,
+    connect,
+    head,
+    hear,
+    notes,
+    reader_of,
+    replace,
+    rows,
+    write_until,
+)
 from tests.filespace.spaces import WAIT_S, Space, open_on, parts_of, some_bytes
 from tests.filespace.test_budgets import CountingStore
-
-EVERY = 8
-SETTINGS: dict[str, Any] = {"checkpoint_every": EVERY, "checkpoint_wait_s": 0.0}
-
-
-def connect(space: Space, name: str = "a", **other: Any) -> Filespace:
-    return space.connect(name, **{**SETTINGS, **other})
-
-
-def head(fs: Filespace) -> int:
-    return parts_of(fs).replica.head().sequence
-
-
-def write_until(fs: Filespace, sequence: int) -> None:
-    """Commit small entries, one at a time, and let each checkpoint be made."""
-    while head(fs) < sequence:
-        at = head(fs)
-        fs.write_bytes(f"/file {at}", some_bytes(at, 100 + at))
-        fs.sync(timeout=WAIT_S)
-        hear(fs)
-
-
-def hear(fs: Filespace) -> None:
-    """The log is folded to its end, and what is to do at checkpoints is done."""
-    assert fs.refresh(WAIT_S)
-    assert fs.tree._opened.checkpoints.wait_idle(WAIT_S)
-
-
-def rows(fs: Filespace) -> list[Any]:
-    snapshot = parts_of(fs).replica.snapshot()
-    assert snapshot is not None
-    found = [row for batch in snapshot.batches() for row in batch]
-    snapshot.close()
-    return found
-
-
-def checkpoint_keys(space: Space, sequence: int) -> list[str]:
-    prefix = f"checkpoint/{sequence:016x}/"
-    return [key for key in space.bucket.keys if key.startswith(prefix)]
-
-
-def reader_of(fs: Filespace) -> CheckpointReader:
-    opened = fs.tree._opened
-    return CheckpointReader(parts_of(fs).store, opened.ring, EVERY)
-
-
-def remove(space: Space, key: str) -> None:
-    del space.bucket.objects[key]
-    space.bucket.keys.remove(key)
-
-
-def replace(space: Space, key: str, data: bytes) -> None:
-    space.bucket.objects[key] = (data, space.bucket.objects[key][1])
-
-
-def notes(fs: Filespace) -> str:
-    return " ".join(fs.status().checkpoint_notes)
+from tests.filespace.test_two_machines import at_once
 
 
 def test_a_new_device_begins_from_the_newest_checkpoint(space: Space) -> None:
@@ -173,154 +125,6 @@ def test_nobody_says_it_yet(space: Space) -> None:
     assert f"Checkpoint {2 * EVERY} was not used: No entry of the log says" in notes(other)
     assert f"Begun from checkpoint {EVERY}" in notes(other)
     assert other.listdir("/") == one.listdir("/")
-
-
-def alter(data: bytes, at: int) -> bytes:
-    changed = bytearray(data)
-    changed[at] ^= 1
-    return bytes(changed)
-
-
-DAMAGE: dict[str, Callable[[bytes], bytes | None]] = {
-    "gone": lambda data: None,
-    "cut": lambda data: data[:-1],
-    "empty": lambda data: b"",
-    "a bit in the middle": lambda data: alter(data, len(data) // 2),
-    "a bit in the header": lambda data: alter(data, 30),
-    "of another generation": lambda data: data[:12] + b"x" * 16 + data[28:],
-}
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Space:
-    """Two checkpoints, said by entries after them."""
-    made = Space(tmp_path_factory.mktemp("written"))
-    one = connect(made)
-    write_until(one, 2 * EVERY + 3)
-    one.close()
-    return made
-
-
-def copy_of(written: Space, space: Space) -> Space:
-    space.bucket.objects = dict(written.bucket.objects)
-    space.bucket.keys = list(written.bucket.keys)
-    return space
-
-
-@pytest.mark.parametrize("what", DAMAGE)
-@pytest.mark.parametrize("part", ["manifest", "chunk"])
-def test_what_is_damaged_is_not_used(written: Space, space: Space, part: str, what: str) -> None:
-    copy_of(written, space)
-    for key in checkpoint_keys(space, 2 * EVERY):
-        if key.endswith("manifest") == (part == "manifest"):
-            data = DAMAGE[what](space.bucket.objects[key][0])
-            remove(space, key) if data is None else replace(space, key, data)
-    other = connect(space, "b")
-    assert f"Checkpoint {2 * EVERY} was not used" in notes(other)
-    assert f"Begun from checkpoint {EVERY}" in notes(other)
-    assert len(other.listdir("/")) >= EVERY
-    assert not (space.state("b") / "replica.loading").exists()
-
-
-def test_when_none_is_whole_the_log_is_read_from_its_beginning(
-    written: Space, space: Space
-) -> None:
-    copy_of(written, space)
-    for sequence in (EVERY, 2 * EVERY):
-        remove(space, f"checkpoint/{sequence:016x}/manifest")
-    other = connect(space, "b")
-    assert "Begun" not in notes(other)
-    assert len(other.status().checkpoint_notes) == 2
-    assert parts_of(other).replica.entry_hash(3) is not None
-
-
-def test_junk_beside_checkpoints_is_looked_over(written: Space, space: Space) -> None:
-    copy_of(written, space)
-    store = MemoryStore(space.bucket, name="team")
-    for key in ("checkpoint/0000000000000011", "checkpoint/junk/manifest", "checkpoint/zz"):
-        store.put_if_absent(key, b"junk")
-    store.put_if_absent(f"checkpoint/{99 * EVERY:016x}/manifest", b"junk")
-    other = connect(space, "b")
-    assert f"Checkpoint {99 * EVERY} was not used" in notes(other)
-    assert f"Begun from checkpoint {2 * EVERY}" in notes(other)
-
-
-def forged(
-    written: Space, space: Space, change: Callable[[Manifest], Manifest], sequence: int
-) -> None:
-    """The founder's keys sign another manifest in the place of the true one."""
-    copy_of(written, space)
-    with connect(space, "forger", read_only=True) as fs:
-        opened, reader = fs.tree._opened, reader_of(fs)
-        true = reader.manifest(sequence).manifest
-        generation = opened.unlocked.superblock.generation
-        data = seal_manifest(
-            opened.ring, opened.unlocked.keys, generation, sequence, change(true), opened.entropy
-        )
-    replace(space, f"checkpoint/{sequence:016x}/manifest", data)
-
-
-LIES: dict[str, Callable[[Manifest], Manifest]] = {
-    "another entry": lambda m: m._replace(entry_hash=b"e" * 32),
-    "another chunk hash": lambda m: m._replace(
-        chunks=(m.chunks[0]._replace(hash=b"h" * 32), *m.chunks[1:])
-    ),
-    "another first key": lambda m: m._replace(
-        chunks=(m.chunks[0]._replace(first_key=b"\x91\x02"), *m.chunks[1:])
-    ),
-    "another name": lambda m: m._replace(
-        chunks=(m.chunks[0]._replace(name=b"n" * 16), *m.chunks[1:])
-    ),
-    "a chunk twice": lambda m: m._replace(chunks=(*m.chunks, m.chunks[-1])),
-}
-
-
-@pytest.mark.parametrize("lie", LIES)
-def test_a_manifest_that_lies_is_not_used(written: Space, space: Space, lie: str) -> None:
-    forged(written, space, LIES[lie], 2 * EVERY)
-    other = connect(space, "b")
-    assert f"Checkpoint {2 * EVERY} was not used" in notes(other)
-    assert f"Begun from checkpoint {EVERY}" in notes(other)
-
-
-def test_a_whole_checkpoint_of_another_state_is_not_used(written: Space, space: Space) -> None:
-    """Everything fits but what the entries of the log say."""
-    copy_of(written, space)
-    sequence = 2 * EVERY
-    with connect(space, "forger", read_only=True) as fs:
-        opened, reader, store = fs.tree._opened, reader_of(fs), parts_of(fs).store
-        true = reader.manifest(sequence).manifest
-        generation = opened.unlocked.superblock.generation
-        state = [row for ref in true.chunks for row in decode_rows(reader.chunk(ref))]
-        wrong = [(*row[:2], b"not " + row[2], *row[3:]) if row[0] == 10 else row for row in state]
-        cutter, refs = ChunkCutter(), []
-        for chunk in [*cutter.add(sorted(wrong, key=lambda row: row[:3])), *cutter.end()]:
-            ref = true.chunks[0]._replace(
-                first_key=chunk.first_key, name=opened.entropy(16), hash=chunk.hash
-            )
-            refs.append(ref)
-            sealed = seal_chunk(opened.ring, generation, chunk, opened.entropy)
-            store.put_if_absent(names.checkpoint_key(sequence, ref.name.hex()), sealed)
-        manifest = true._replace(chunks=tuple(refs))
-        data = seal_manifest(
-            opened.ring, opened.unlocked.keys, generation, sequence, manifest, opened.entropy
-        )
-    replace(space, f"checkpoint/{sequence:016x}/manifest", data)
-    other = connect(space, "b")
-    assert f"Checkpoint {sequence} was not used: Session 1 has another state there" in notes(other)
-    assert f"Begun from checkpoint {EVERY}" in notes(other)
-    assert not any(name.startswith("not ") for name in other.listdir("/"))
-
-
-def test_a_manifest_that_no_member_signed_is_not_used(written: Space, space: Space) -> None:
-    copy_of(written, space)
-    key = f"checkpoint/{2 * EVERY:016x}/manifest"
-    earlier = space.bucket.objects[f"checkpoint/{EVERY:016x}/manifest"][0]
-    replace(space, key, earlier)
-    other = connect(space, "b")
-    assert f"Checkpoint {2 * EVERY} was not used: Its manifest was signed by no member" in notes(
-        other
-    )
 
 
 def test_a_checkpoint_of_a_device_with_pending_ops_holds_none_of_them(space: Space) -> None:
@@ -515,6 +319,59 @@ def test_a_lie_in_the_log_stops_the_others_again_and_again(space: Space) -> None
     other.close(wait=False)
     again = connect(space, "b")
     assert "has another state" in again.status().problem
+
+
+def test_two_who_write_at_once_agree_at_each_checkpoint(space: Space) -> None:
+    one, other = connect(space, checkpoint_every=4), connect(space, "b", checkpoint_every=4)
+    compared: set[int] = set()
+    for fs in (one, other):
+        agreement = fs.tree._opened.beginning.agreement
+        real = agreement._compare
+
+        def compare(sequence: int, session: int, digest: bytes, real: Any = real) -> None:
+            compared.add(sequence)
+            real(sequence, session, digest)
+
+        agreement._compare = compare  # type: ignore[method-assign]
+
+    def work(fs: Filespace, seed: int) -> None:
+        chance = Random(seed)
+        for number in range(60):
+            name = f"/{chance.choice('abcdef')}"
+            try:
+                what = chance.randrange(4)
+                if what == 0:
+                    fs.write_bytes(name, some_bytes(number, chance.randrange(200_000)))
+                elif what == 1:
+                    fs.rename(name, f"/{chance.choice('abcdef')}")
+                elif what == 2:
+                    fs.remove(name)
+                else:
+                    fs.mkdir(f"{name}{seed} {number}")
+            except OSError:
+                continue
+            if chance.random() < 0.4:
+                fs.sync(timeout=WAIT_S)
+
+    at_once(lambda: work(one, 1), lambda: work(other, 2))
+    for _ in range(3):
+        for fs in (one, other):
+            fs.sync(timeout=WAIT_S)
+            hear(fs)
+            fs.write_bytes("/more", b"x")
+    for fs in (one, other):
+        fs.sync(timeout=WAIT_S)
+    for fs in (one, other):
+        hear(fs)
+        assert not fs.status().problem
+        assert not fs.status().failed
+    assert compared, "each has heard of the other's"
+    assert rows(one) == rows(other)
+    third = connect(space, "c", checkpoint_every=4)
+    hear(third)
+    hear(one)
+    assert "Begun from" in notes(third)
+    assert rows(third) == rows(one)
 
 
 def test_a_state_hash_is_said_once(space: Space) -> None:
