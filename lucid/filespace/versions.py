@@ -7,7 +7,7 @@ What a state knows reaches back to its floor.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lucid.errors import IsDirectory, NotFound, ObjectMissing, UsageError
 from lucid.filespace.numbers import number_of
@@ -79,17 +79,19 @@ class Versions:
         self, row: InodeRow, earlier: bool, check: bool
     ) -> Iterable[tuple[int, Version]]:
         replica = self._parts.replica
-        versions = list(replica.versions(row.ino))
         spans = list(replica.spans_of(row.ino))
+        versions = replica.versions(row.ino)  # Read later, so that each span's are among them.
         missing = self._missing(spans) if check else set()
+        bad = [span for span in spans if span.kind == LOST or span.segment in missing]
+        stamps = {version.id: version.stamp for version in versions}
+        authors = {session: self._author(session) for session in {*map(session_of, stamps)}}
         for version in versions:
-            member, device = self._author(session_of(version.id))
             yield (
                 version.stamp,
                 Version(
-                    number_of(version.id), row.ino, version.size, version.mtime_ns, member, device,
-                    version.id == row.version and not earlier,
-                    _stored(version, versions, spans, missing), earlier,
+                    number_of(version.id), row.ino, version.size, version.mtime_ns,
+                    *authors[session_of(version.id)], version is versions[-1] and not earlier,
+                    _stored(version, stamps, bad), earlier,
                 ),
             )  # fmt: skip
 
@@ -141,15 +143,11 @@ def removal_order(nameless: Nameless) -> tuple[int, int]:
     return (0 if removal is None else removal.stamp), row.ctime_ns
 
 
-def _stored(
-    version: VersionRow, versions: Iterable[VersionRow], spans: Iterable[Span], missing: set[int]
-) -> str:
+def _stored(version: VersionRow, stamps: Mapping[int, int], bad: Iterable[Span]) -> str:
+    """Of a version, by the stamps of all and the spans whose bytes are nowhere."""
     if version.stamp >= PENDING_STAMP:
         return PENDING
-    stamps = {row.id: row.stamp for row in versions}
-    for span in spans:
-        if span.kind != LOST and span.segment not in missing:
-            continue
+    for span in bad:
         born, died = stamps.get(span.born, 0), stamps.get(span.died)
         if born <= version.stamp and (died is None or version.stamp < died):
             return LOST_BYTES

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lucid.errors import Exists, NotFound, NotPermitted, ReadOnly, StoreUnavailable, UsageError
-from lucid.filespace import Filespace, init
+from lucid.filespace import Filespace, fsck, init
 from lucid.format.ops import ROLE_WRITER, Floor
 from lucid.meta.fold_rules import VALUE_RULES
 from lucid.store.memory import Bucket, MemoryStore
@@ -206,6 +207,60 @@ def test_a_restore_comes_first(space: Space, fs: Filespace) -> None:
     names = sorted(fs.listdir("/"))
     assert fs.read_bytes("/plan.txt") == OLD
     assert fs.read_bytes(f"/{names[0]}") == b"theirs"
+
+
+def test_restores_while_another_machine_writes(space: Space, fs: Filespace) -> None:
+    """S-97, S-71: whatever comes first each time, both see the same, and every version stays."""
+    fs.write_bytes("/plan.txt", b"0")
+    other = space.connect("b")
+    settle(fs, other)
+    failed: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for number in range(1, 25):
+                other.write_bytes("/plan.txt", b"%d" % number)
+                if number % 4 == 0:
+                    other.sync(timeout=WAIT_S)
+        except BaseException as error:
+            failed.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    restored = 0
+    while writer.is_alive() or restored < 10:
+        oldest = fs.versions("/plan.txt")[restored % 3 - 1]
+        fs.restore("/plan.txt", oldest.number)
+        restored += 1
+        fs.sync(timeout=WAIT_S)
+    writer.join()
+    assert not failed
+    settle(fs, other)
+    settle(fs, other)
+    names = sorted(fs.listdir("/"))
+    assert names == sorted(other.listdir("/"))
+    shown = [version for name in names for version in fs.versions(f"/{name}")]
+    assert len(shown) == 1 + 24 + restored
+    assert shown == [version for name in names for version in other.versions(f"/{name}")]
+    for name in names:
+        assert fs.read_bytes(f"/{name}") == other.read_bytes(f"/{name}")
+    for number, version in enumerate(fs.versions("/plan.txt")):
+        fs.restore("/plan.txt", version.number, to=f"/copy{number}")
+        assert int(fs.read_bytes(f"/copy{number}")) in range(25)
+
+
+def test_what_was_restored_is_whole_for_fsck(space: Space, fs: Filespace) -> None:
+    """S-94, S-95: each version that a clone names is checked like any other."""
+    first, _ = twice(fs)
+    fs.restore("/plan.txt", first)
+    fs.restore("/plan.txt", first, to="/copy")
+    fs.remove("/copy")
+    fs.restore("/copy", deleted=True)
+    fs.close()
+    found = fsck.check(
+        "memory://team", PASSPHRASE, store=MemoryStore(space.bucket, name="team"), read_data=True
+    )
+    assert found.clean, found
 
 
 def test_two_machines_undelete_at_once(space: Space, fs: Filespace) -> None:
