@@ -12,6 +12,7 @@ from lucid.errors import Exists, NotFound, NotPermitted, ReadOnly, StoreUnavaila
 from lucid.filespace import Filespace, fsck, init
 from lucid.format.ops import ROLE_WRITER, Floor
 from lucid.meta.fold_rules import VALUE_RULES
+from lucid.store.faulty import Fault
 from lucid.store.memory import Bucket, MemoryStore
 from lucid.types import SystemClock
 from tests.filespace.older import NEW, OLD, numbers, settle, twice
@@ -354,6 +355,39 @@ def test_rules_2_need_the_store(old_space: Space) -> None:
     assert fs.refresh(WAIT_S)
     fs.restore("/plan.txt", first)
     assert fs.read_bytes("/plan.txt") == OLD
+
+
+def test_rules_2_survive_a_lost_answer(old_space: Space) -> None:
+    """S-96, S-56: the entry is put again, and found to be there."""
+    fs = old_space.connect("a")
+    first, _ = twice(fs)
+    settle(fs)
+    old_space.plans["a"].script("put", [Fault.LOSE_ANSWER], prefix="log/")
+    fs.restore("/plan.txt", first)
+    settle(fs)
+    assert old_space.plans["a"].happened
+    assert fs.read_bytes("/plan.txt") == OLD
+    assert fs.status().void_entries == 0
+
+
+def test_who_dies_while_rules_2_come_goes_on_under_them(old_space: Space) -> None:
+    """S-96, S-56: the device knows its own entry again, and is not taken for a copy."""
+    fs = old_space.connect("a", write_wait_s=0.3)
+    first, _ = twice(fs)
+    settle(fs)
+    faults = [Fault.LOSE_ANSWER, *[Fault.REFUSE] * 100]
+    old_space.plans["a"].script("put", faults, prefix="log/")
+    with pytest.raises(StoreUnavailable):
+        fs.restore("/plan.txt", first)
+    old_space.crash(fs)
+    again, other = old_space.connect("a"), old_space.connect("b")
+    assert parts_of(again).replica.value(VALUE_RULES) == b"2"
+    again.restore("/plan.txt", first)
+    settle(again, other)
+    assert other.read_bytes("/plan.txt") == again.read_bytes("/plan.txt") == OLD
+    assert again.status().void_entries == other.status().void_entries == 0
+    shown = [one.number.partition("-")[0] for one in other.versions("/plan.txt")]
+    assert set(shown) == {str(again.status().session)}, "it kept its session"
 
 
 def test_rules_2_need_an_admin(old_space: Space) -> None:
