@@ -21,6 +21,7 @@ from lucid.engine.errors import CorruptBlock
 from lucid.engine.sodium import AdContext, digest16, open_, tag_bytes
 from lucid.errors import DataError, HistoryFork, ObjectMissing
 from lucid.filespace import founding
+from lucid.filespace.fsck_checkpoint import CheckpointCheck
 from lucid.format.change import DATA, LOST, SegmentRow
 from lucid.format.names import DATA_PREFIX, log_key, parse_segment_key, segment_key
 from lucid.format.runs import Geometry
@@ -48,6 +49,8 @@ class FsckReport:
     name: str = ""
     entries: int = 0
     void_entries: int = 0
+    checkpoint: int = 0
+    """The newest checkpoint in the store, which was compared with the log; 0 for none."""
     inodes: int = 0
     segments: int = 0
     segment_bytes: int = 0
@@ -145,6 +148,7 @@ class _Checker:
         found = self._found
         origin = Origin(self._unlocked.superblock, self._unlocked.superblock_hash)
         reader = LogReader(self._store, self._ring, self._replica, origin)
+        checkpoint = CheckpointCheck(self._store, self._ring, self._replica)
         try:
             while (entry := reader.next()) is not None:
                 found.entries += 1
@@ -155,10 +159,12 @@ class _Checker:
                     if entry.fork:
                         found.problems.append(reader.fork)
                     self._replica.commit_void(entry.sequence, entry.hash, entry.reason)
+                    checkpoint.folded(None)
                     continue
                 for row in entry.body.segments:
                     self._segments[row.id] = row
                 self._replica.commit_entry(entry.sequence, entry.hash, entry.body)
+                checkpoint.folded(entry.body)
                 self._replica.take_events()
         except (DataError, HistoryFork) as error:
             found.problems.append(f"Entry {found.entries + 1} of the log: {error}")
@@ -167,6 +173,10 @@ class _Checker:
             found.problems.append("The log has no entry 1.")
             return False
         self._gap(found.entries)
+        checkpoint.finish()
+        found.checkpoint = checkpoint.sequence or 0
+        found.problems.extend(checkpoint.problems)
+        found.warnings.extend(checkpoint.warnings)
         return True
 
     def _gap(self, head: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from lucid.crypto.checkpoint import seal_chunk, seal_manifest
 from lucid.errors import StoreUnavailable
+from lucid.filespace.fsck import FsckReport, check
 from lucid.format import names
 from lucid.format.checkpoint import ChunkCutter, Manifest, decode_rows
 from lucid.store.memory import MemoryStore
@@ -22,7 +23,7 @@ from tests.filespace.checkpoints import (
     replace,
     write_until,
 )
-from tests.filespace.spaces import Space, open_on, parts_of
+from tests.filespace.spaces import PASSPHRASE, Space, open_on, parts_of
 from tests.filespace.test_budgets import CountingStore
 
 
@@ -198,3 +199,37 @@ def test_a_store_that_goes_away_while_a_checkpoint_is_loaded(written: Space, spa
         open_on(Away(MemoryStore(space.bucket, name="team")), space.state("b"), **SETTINGS)
     assert not (space.state("b") / "replica.loading").exists()
     assert "Begun from" in notes(connect(space, "b"))
+
+
+def checked(space: Space) -> FsckReport:
+    return check("memory://team", PASSPHRASE, store=MemoryStore(space.bucket, name="team"))
+
+
+def test_fsck_compares_the_newest_checkpoint_with_the_log(written: Space, space: Space) -> None:
+    copy_of(written, space)
+    found = checked(space)
+    assert found.clean
+    assert not found.warnings
+    assert found.checkpoint == 2 * EVERY
+    for key in checkpoint_keys(space, 2 * EVERY):
+        if not key.endswith("manifest"):
+            replace(space, key, alter(space.bucket.objects[key][0], 99))
+    found = checked(space)
+    assert found.clean, "nothing is lost by it"
+    assert any(f"Checkpoint {2 * EVERY} is not used" in line for line in found.warnings)
+
+
+def test_fsck_names_a_checkpoint_of_another_state(written: Space, space: Space) -> None:
+    forged(written, space, LIES["another chunk hash"], 2 * EVERY)
+    found = checked(space)
+    assert any("holds another state than the log makes" in line for line in found.problems)
+
+
+def test_fsck_names_a_session_that_had_another_state(space: Space) -> None:
+    one = connect(space)
+    write_until(one, EVERY)
+    one.tree._opened.beginning.agreement.know(EVERY, b"w" * 32)
+    one.write_bytes("/said", b"x")
+    one.close()
+    found = checked(space)
+    assert any("Session 1 had another state after entry 8" in line for line in found.problems)
