@@ -339,7 +339,8 @@ class Committer:
     def _commit_alone(self, op: Op) -> None:
         """An entry with this op and nothing else. It settles nothing that is pending."""
         assert self._writer is not None and self._session is not None
-        prepared = self._writer.build(self._session.number, (op,))
+        said = self._checkpoints.to_say()
+        prepared = self._writer.build(self._session.number, (op,), (), said)
         self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
         self._book.note(Note(prepared.sequence, prepared.hash, 0), removal=True)
         self._book.sync()
