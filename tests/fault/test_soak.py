@@ -23,6 +23,7 @@ def own_registry(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(own_home / "run"))
 
 
+@pytest.mark.timeout(900)
 def test_thirty_kills(tmp_path: Path) -> None:
     done = soak(Plan(kills=30, seed=5), tmp_path, directory_store)
     assert done.kills >= 30
