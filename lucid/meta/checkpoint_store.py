@@ -44,6 +44,9 @@ Again = Callable[[Callable[[], T]], T]
 
 NAME_SIZE = 16
 _BEHIND_ALL_PARTS = "z"
+JUNK_MAX = 1000
+"""Names that are no checkpoint's and are looked over. More of them hide what is behind: then the
+log is read."""
 
 
 class CheckpointReader:
@@ -76,12 +79,14 @@ class CheckpointReader:
     def _after(self, sequence: int, before: int) -> int | None:
         """The lowest sequence above this one and below `before`."""
         start = f"{CHECKPOINT_PREFIX}{sequence:016x}/{_BEHIND_ALL_PARTS}"
-        for limit in (1, None):
-            for info in self._store.list(CHECKPOINT_PREFIX, start, limit):
-                parsed = parse_checkpoint_key(info.key)
-                if parsed is not None and parsed[0] > sequence:
-                    return parsed[0] if parsed[0] < before else None
-                # Else it is somebody's junk: look behind it.
+        for limit in (1, JUNK_MAX):
+            keys = [info.key for info in self._store.list(CHECKPOINT_PREFIX, start, limit)]
+            parsed = filter(None, map(parse_checkpoint_key, keys))
+            found = next((number for number, _ in parsed if number > sequence), None)
+            if found is not None:
+                return found if found < before else None
+            if not keys:
+                break  # Else it is somebody's junk: look behind it.
         return None
 
     def manifest(self, sequence: int) -> SignedManifest:
