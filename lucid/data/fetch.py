@@ -101,7 +101,7 @@ class Fetcher:
         self._spare: list[bytearray] = []
         self._closed = False
         self._is_silent = False
-        """A read has waited in vain, and no byte came since. A plain flag: a moment late is well."""
+        """A read has waited in vain, and no byte came since. A moment late is fine."""
         self.bytes_fetched = 0
         self.problem = ""
         self._threads = [

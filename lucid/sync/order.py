@@ -34,8 +34,8 @@ Apply = Callable[[int, Op, "list[SegmentRow]"], Effect]
 QUIET_S = 0.008
 """A pause this long ends a burst of ops: what there is goes off."""
 GATHER_S = 0.12
-"""How long the oldest op waits for company at most. A commit costs a caller that goes on making files
-as much as five of them, so a steady stream pays for eight commits a second, not for sixteen."""
+"""How long the oldest op waits for company at most. A commit costs a caller that goes on making
+files as much as five of them: a steady stream pays for eight commits a second, not for sixteen."""
 GATHER_OPS = 4000
 TOLD_MAX = 10_000
 
