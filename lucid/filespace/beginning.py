@@ -102,6 +102,7 @@ def begin(
     Raises what following the log raises, and StoreError; `replica` is open and empty then.
     """
     remove_database(path.with_name(LOADING))
+    own = picture.session.session if picture.session is not None else 0
     doubted = mismatch_at(replica)
     if doubted is not None and not alarm_of(replica):
         LogReader(store, ring, replica, origin).history.check_head()  # It forgets what it saw.
@@ -109,18 +110,17 @@ def begin(
         replica.close()
         remove_database(path)
         fresh = open_replica(path)
-        return Beginning(fresh, Agreement(fresh), compare_at=doubted, is_new=True, every=every)
+        return Beginning(fresh, Agreement(fresh, own), compare_at=doubted, is_new=True, every=every)
     if replica.head().sequence or not every:
-        return Beginning(replica, Agreement(replica), every=every)
+        return Beginning(replica, Agreement(replica, own), every=every)
     reader = CheckpointReader(store, ring, every)
     start = CheckpointStart(store, ring, origin, reader, path, key, open_replica)
-    own = picture.session.session if picture.session is not None else 0
     started = start.run(own, entries, replica.close)
     if started is None:
-        return Beginning(replica, Agreement(replica), start.refused, every=every)
+        return Beginning(replica, Agreement(replica, own), start.refused, every=every)
     fresh = open_replica(path)
     fresh.note(CHECKPOINT_NOTE, msgpack.packb(started.known))
-    agreement = Agreement(fresh)
+    agreement = Agreement(fresh, own)
     agreement.know(started.known.sequence, started.state_hash, believed=True)
     _forget_settled(picture, fresh)
     return Beginning(fresh, agreement, [started.note, *start.refused], is_new=True, every=every)

@@ -2,8 +2,11 @@
 
 Every session puts the hash that it found itself into its next entry. Whoever reads another's
 compares; if they differ, one of the two has folded one log to another state, and this device stops
-writing. It owns what was found and heard lately, and keeps it in the replica over restarts. Any
-thread; its lock is taken before the replica's turn.
+writing. At its next mount it folds the whole log anew and says what it finds then: what a session
+says last of a state counts.
+
+It owns what was found and heard lately, and keeps it in the replica over restarts. Any thread; its
+lock is taken before the replica's turn.
 """
 
 from __future__ import annotations
@@ -41,13 +44,16 @@ class Notes(Protocol):
 class Agreement:
     """See the module. `stop` is told once when states differ."""
 
-    def __init__(self, notes: Notes) -> None:
+    def __init__(self, notes: Notes, own_session: int = 0) -> None:
+        """`own_session`: the journal's, 0 for none. What it said earlier is not compared."""
         self._notes = notes
+        self._own_session = own_session
         self._lock = threading.Lock()
         self._own: dict[int, bytes] = {}
         self._said = 0
         self._heard: dict[int, dict[int, bytes]] = {}
         self._stop: Callable[[LucidError], None] = lambda error: None
+        self._differing = (0, 0)
         self.problem: StateMismatch | None = None
         kept = notes.noted(HASHES_NOTE)
         if kept is not None:
@@ -55,7 +61,9 @@ class Agreement:
             self._own = dict(own)
         told = notes.noted(MISMATCH_NOTE)
         if told is not None:
-            self.problem = StateMismatch(msgpack.unpackb(told)[1])
+            sequence, session, text = msgpack.unpackb(told)
+            self._differing = (sequence, session)
+            self.problem = StateMismatch(text)
 
     def on_stop(self, stop: Callable[[LucidError], None]) -> None:
         """Who stops writing. Told at once if there is a reason already."""
@@ -119,15 +127,24 @@ class Agreement:
         self._notes.note(HASHES_NOTE, packed)
 
     def _compare(self, sequence: int, session: int, digest: bytes) -> None:
-        if self._own[sequence] == digest or self.problem is not None:
+        if session == self._own_session and session:
+            return
+        if self._own[sequence] == digest:
+            if self._differing == (sequence, session):
+                log.info("Session %d has the same state now.", session)
+                self._differing, self.problem = (0, 0), None
+                self._notes.note(MISMATCH_NOTE, None)
+            return
+        if self.problem is not None:
             return
         text = (
             f"Session {session} has another state than this device after entry {sequence} of the"
             " log, which both have folded: one of the two is wrong. Nothing more is written."
             " Unmount, and mount again: this device then folds the whole log anew. If it says this"
-            " again, unmount the other and do the same there."
+            " again, do the same on the other, write something there, and then mount here again."
         )
-        self._notes.note(MISMATCH_NOTE, msgpack.packb([sequence, text]))
+        self._notes.note(MISMATCH_NOTE, msgpack.packb([sequence, session, text]))
+        self._differing = (sequence, session)
         self.problem = StateMismatch(text)
         log.error("Writing stops: %s", text)
         self._stop(self.problem)

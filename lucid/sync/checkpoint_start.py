@@ -81,15 +81,17 @@ class Voices:
         self._sessions_end = sessions_end
         self._wrote: dict[int, bytes] = {}  # session -> member, since the first who said it
         self._said: dict[int, bytes] = {}
-        self._other: tuple[int, ...] = ()
+        self._differ: set[int] = set()
 
     def heard(self, found: Accepted) -> None:
         body = found.body
         said = body.state_hash
         if said is not None and said.sequence == self._sequence:
             if said.hash != self._state_hash:
-                self._other = (body.session,)
+                self._differ.add(body.session)
+                self._said.pop(body.session, None)
                 return
+            self._differ.discard(body.session)  # What it says last counts.
             self._said[body.session] = body.member
         if self._said and 0 < body.session < self._sessions_end:
             self._wrote[body.session] = body.member
@@ -100,8 +102,8 @@ class Voices:
         Two are wanted if two have written from the first that says it on. Raises CorruptObject if
         there are too few, or if one says another hash.
         """
-        if self._other:
-            raise CorruptObject(f"Session {self._other[0]} has another state there.")
+        if self._differ:
+            raise CorruptObject(f"Session {min(self._differ)} has another state there.")
         if not self._said:
             raise CorruptObject("No entry of the log says its state hash yet.")
         members = set(self._wrote.values())

@@ -321,6 +321,46 @@ def test_a_lie_in_the_log_stops_the_others_again_and_again(space: Space) -> None
     assert "has another state" in again.status().problem
 
 
+def test_who_was_wrong_says_so_and_all_go_on(space: Space) -> None:
+    one, other = connect(space), connect(space, "b")
+    write_until(one, EVERY - 1)
+    hear(other)
+    replica = parts_of(other).replica
+    with replica._turn:  # a fault of one device's fold
+        row = replica._state.inode(1)
+        assert row is not None
+        replica._tables.inode.put(1, row._replace(uid=row.uid + 1))
+    other.tree._opened.checkpoints._writer = None  # it does not look at the checkpoint
+    write_until(one, EVERY)
+    hear(other)
+    other.write_bytes("/says what is wrong", b"x")
+    other.sync(timeout=WAIT_S)
+    hear(one)
+    assert "has another state than this device" in one.status().problem
+    one.close(wait=False)
+    one = connect(space)
+    assert "has another state than this device" in one.status().problem, "it was right all along"
+    one.close(wait=False)
+    other.close()
+    lose_replica(space, "b")
+    other = connect(space, "b", checkpoint_every=0)  # as if the fault had lain in its disk
+    hear(other)
+    agreement = other.tree._opened.beginning.agreement
+    opened = reader_of(other).manifest(EVERY).manifest
+    agreement.know(EVERY, opened.state_hash)
+    other.write_bytes("/says what is right", b"x")
+    other.sync(timeout=WAIT_S)
+    one = connect(space)
+    assert not one.status().problem
+    one.write_bytes("/well again", b"x")
+    one.sync(timeout=WAIT_S)
+    hear(other)
+    assert not other.status().problem
+    assert rows(one) == rows(other)
+    third = connect(space, "c")
+    assert f"Begun from checkpoint {EVERY}" in notes(third), "its last word counts"
+
+
 def test_two_who_write_at_once_agree_at_each_checkpoint(space: Space) -> None:
     one, other = connect(space, checkpoint_every=4), connect(space, "b", checkpoint_every=4)
     compared: set[int] = set()
