@@ -10,8 +10,8 @@ are answered on the spot: reads and flushes of files that the HitTable serves, a
 nobody has.  When all workers but one are busy, `wait_short` returns: lucid.mount.crew starts one
 more, which runs `work`.
 
-Guarded by `crew`: leading, idle, waiting, extras, told_short, short_ended.  Written while no worker
-runs: table, session_of_llfuse.  `ending` is only ever set while they do.
+Guarded by `crew`: leading, serving, idle, waiting, extras, told_short, short_ended.  Written while
+no worker runs: table, session_of_llfuse.  `ending` is only ever set while they do.
 """
 
 import os
@@ -165,6 +165,8 @@ cdef enum:
 
 cdef pthread_mutex_t crew
 cdef int leading = 0
+# Leaders that answer a read this moment: it may wait for the disk.
+cdef int serving = 0
 # As many as there are processors: each of them may be busy with a hit.
 cdef int leaders_max = LEADERS_LEAST
 cdef Waiter *idle = NULL
@@ -205,13 +207,17 @@ cdef void reply(int fd, uint64_t unique, int error, const void *data, size_t len
 cdef bint serve_read(
     int fd, const fuse_in_header *header, const fuse_read_in *asked) noexcept nogil:
     cdef Reply found
+    cdef bint hit
     if table == NULL:
         return False
-    if hit_read(table, <int64_t>asked.fh, <int64_t>asked.offset, asked.size, &found) != HIT:
-        return False
-    reply(fd, header.unique, 0, found.data, <size_t>found.length)
-    hit_release(table, &found)
-    return True
+    begin_serving()
+    hit = hit_read(
+        table, <int64_t>asked.fh, <int64_t>asked.offset, asked.size, &found) == HIT
+    if hit:
+        reply(fd, header.unique, 0, found.data, <size_t>found.length)
+        hit_release(table, &found)
+    end_serving()
+    return hit
 
 
 cdef bint serve_flush(
@@ -319,7 +325,7 @@ cdef bint take_lead(fuse_session *session) noexcept nogil:
     if ended(session):
         pthread_mutex_unlock(&crew)
         return False
-    if leading < leaders_max:
+    if leading - serving < leaders_max:
         leading += 1
         pthread_mutex_unlock(&crew)
         return True
@@ -341,19 +347,55 @@ cdef bint take_lead(fuse_session *session) noexcept nogil:
     return leads
 
 
+cdef void tell_if_short() noexcept nogil:
+    """REQUIRES: crew.  Before the last one is busy: its request may wait for the store."""
+    global told_short
+    if leading - serving + waiting < 2 and not told_short:
+        told_short = True
+        sem_post(&short_of_workers)
+
+
+cdef void begin_serving() noexcept nogil:
+    """A leader looks away from the kernel; when it was the last that looked, another one leads."""
+    global leading, serving
+    pthread_mutex_lock(&crew)
+    serving += 1
+    if serving == leading and idle != NULL:
+        leading += 1
+        wake(True)
+    tell_if_short()
+    pthread_mutex_unlock(&crew)
+
+
+cdef void end_serving() noexcept nogil:
+    global serving
+    pthread_mutex_lock(&crew)
+    serving -= 1
+    pthread_mutex_unlock(&crew)
+
+
+cdef bint goes_on(fuse_session *session) noexcept nogil:
+    """Whether this worker leads on after a hit: not when others took its place meanwhile."""
+    global leading
+    cdef bint leads
+    pthread_mutex_lock(&crew)
+    leads = not ended(session) and leading - serving <= leaders_max
+    if not leads:
+        leading -= 1
+    pthread_mutex_unlock(&crew)
+    return leads
+
+
 cdef void give_lead(fuse_session *session) noexcept nogil:
     """This worker leads no more.  The last one that does hands over to who slept last."""
-    global leading, told_short
+    global leading
     pthread_mutex_lock(&crew)
     ended(session)
-    if leading == 1 and idle != NULL:
+    if leading - serving == 1 and idle != NULL:
         wake(True)
     else:
         leading -= 1
-    if leading + waiting < 2 and not told_short:
-        # Before the last one is busy: its request may wait for the store.
-        told_short = True
-        sem_post(&short_of_workers)
+    tell_if_short()
     pthread_mutex_unlock(&crew)
 
 
@@ -362,15 +404,17 @@ cdef public int fuse_session_receive_buf(
     """The next request that is for llfuse; as libfuse's own otherwise."""
     cdef int got
     cdef size_t room = buffer.size
-    if not take_lead(session):
-        return -EINTR
+    cdef bint leads = False
     while True:
+        if not leads and not take_lead(session):
+            return -EINTR
         buffer.size = room
         got = real_receive(session, buffer, channel)
         if got <= 0 or buffer.flags & FUSE_BUF_IS_FD:
             break
         if not serve(fuse_chan_fd(channel[0]), <const char *>buffer.mem, <size_t>got):
             break
+        leads = goes_on(session)
     give_lead(session)
     return got
 
@@ -389,9 +433,9 @@ cdef public fuse_session *fuse_lowlevel_new(
         fuse_args *args, const fuse_lowlevel_ops *handlers, size_t size,
         void *userdata) noexcept nogil:
     """Counts, so that a mount whose llfuse goes around this module does not start."""
-    global sessions, session_of_llfuse, leading, ending
+    global sessions, session_of_llfuse, leading, serving, ending
     sessions += 1
-    leading = 0
+    leading = serving = 0
     ending = False
     session_of_llfuse = real_new(args, handlers, size, userdata)
     return session_of_llfuse
@@ -410,8 +454,8 @@ cdef class NoLock:
 
 def serve_hits(HitTable hits):
     global table, _kept
-    _kept = hits
     table = NULL if hits is None else &hits.core
+    _kept = hits
 
 
 def wait_short():

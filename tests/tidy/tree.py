@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-BINARY = {".bin", ".png", ".gz", ".zip"}
+BINARY = {".bin", ".png", ".gz", ".xz", ".zip"}
 
 
 @cache
