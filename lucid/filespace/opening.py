@@ -25,6 +25,7 @@ from lucid.errors import (
     HistoryFork,
     LucidError,
     StateForeign,
+    Stopped,
     StoreError,
     StoreUnavailable,
     StoreUnfit,
@@ -105,6 +106,9 @@ class Opened:
         except StoreUnfit as error:
             self.parts.order.stop(error)
             raise
+        except Stopped:
+            # The filespace was closed meanwhile: no verdict, and nothing to tell anybody.
+            log.debug("closed before the store was probed")
         except LucidError:
             self.probed = False
             raise

@@ -17,7 +17,7 @@ from lucid.errors import (
     LucidError,
     ObjectExists,
     ObjectMissing,
-    StoreError,
+    Stopped,
     StoreUnfit,
     TimedOut,
 )
@@ -30,6 +30,8 @@ WRITERS = 16
 JOIN_SECONDS = 120.0
 """Longer than a call on a whole stack may take."""
 BODY_SIZE = 64
+_VERDICTS = (ObjectExists, ObjectMissing)
+"""Errors that tell what the store does; all others tell that it could not be asked."""
 
 
 def probe(store: ObjectStore, entropy: Entropy, *, writers: int = WRITERS) -> Sequence[str]:
@@ -38,8 +40,9 @@ def probe(store: ObjectStore, entropy: Entropy, *, writers: int = WRITERS) -> Se
     Some stores let racers wait for each other a second at a time (SeaweedFS: two of them each
     second), so `writers` can be lowered where the time is felt.
 
-    Raises StoreUnfit where the store breaks a rule, by name and rule; StoreUnavailable or
-    StoreDenied where it cannot be asked.
+    Raises StoreUnfit where the store breaks a rule, by name and rule, and only there; what keeps
+    it from being asked is raised as it is: StoreUnavailable, StoreDenied, TimedOut, or Stopped when
+    the store is closed meanwhile.
     """
     key = f"probe/{entropy(16).hex()}"
     try:
@@ -71,22 +74,41 @@ def _check_race(store: ObjectStore, key: str, bodies: Sequence[bytes]) -> bytes:
             views[at] = error
 
     _run([lambda at=at: write(at) for at in range(len(bodies))])  # type: ignore[misc]
-    for result in (*results, *views):
-        if isinstance(result, StoreError) and not isinstance(result, (ObjectExists, ObjectMissing)):
-            raise result
+    _raise_if_no_verdict((*results, *views))
     winners = [body for body in results if isinstance(body, bytes)]
-    if len(winners) != 1 or set(views) != {winners[0]}:
+    if len(winners) != 1:
         raise StoreUnfit(
             f"{store.url} let {len(winners)} of {len(bodies)} writers create the same object at "
             "once, where exactly one must win: members would lose each other's changes. Use a "
             "store whose conditional writes are atomic, and one endpoint of it."
         )
+    if (astray := sum(view != winners[0] for view in views)) != 0:
+        raise StoreUnfit(
+            f"{store.url} let one of {len(bodies)} writers create an object, and then did not show "
+            f"it to {astray} of them: members would not see each other's changes. Use a store that "
+            "shows an object as soon as it is written, and one endpoint of it."
+        )
     return winners[0]
+
+
+def _raise_if_no_verdict(outcomes: Sequence[bytes | LucidError | None]) -> None:
+    """Raises what says nothing of the store's rules, first of all that it was closed meanwhile."""
+    errors = [
+        found
+        for found in outcomes
+        if isinstance(found, LucidError) and not isinstance(found, _VERDICTS)
+    ]
+    for error in sorted(errors, key=lambda error: not isinstance(error, Stopped)):
+        raise error
+    if None in outcomes:
+        raise TimedOut("The probe of the store did not come to its end. Try again.")
 
 
 def _check_late(store: ObjectStore, key: str, winner: bytes, late: bytes) -> None:
     """Long after the race: the name stays taken, and nothing has changed."""
-    if not isinstance(_outcome(store, key, late), ObjectExists) or store.get(key) != winner:
+    outcome = _outcome(store, key, late)
+    _raise_if_no_verdict([outcome])
+    if not isinstance(outcome, ObjectExists) or store.get(key) != winner:
         raise StoreUnfit(
             f"{store.url} overwrites objects although it was told not to: members would lose "
             "each other's changes. Use a store that supports conditional writes."

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from lucid.errors import StoreError, StoreUnavailable, StoreUnfit
+from lucid.errors import (
+    LucidError,
+    ObjectMissing,
+    Stopped,
+    StoreError,
+    StoreUnavailable,
+    StoreUnfit,
+    TimedOut,
+)
+from lucid.filespace.opening import Opened
 from lucid.store import ObjectInfo, ObjectStore
 from lucid.store.base import Body, as_views
 from lucid.store.faulty import Fault, FaultPlan, FaultyStore
@@ -121,6 +133,100 @@ def test_a_store_that_is_down_is_not_called_unfit() -> None:
     store.plan.die()
     with pytest.raises(StoreUnavailable):
         probe(store, os.urandom)
+
+
+class Ending(MemoryStore):
+    """Serves so many puts, or so many reads, and then fails with an error that is no verdict."""
+
+    def __init__(self, error: LucidError, *, puts: int, gets: int) -> None:
+        super().__init__()
+        self._error = error
+        self._left = {"put": puts, "get": gets}
+        self._counting = threading.Lock()
+
+    def _count(self, method: str) -> None:
+        with self._counting:
+            self._left[method] -= 1
+            if self._left[method] < 0:
+                raise self._error
+
+    def put_if_absent(self, key: str, body: Body) -> None:
+        self._count("put")
+        super().put_if_absent(key, body)
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        self._count("get")
+        return super().get(key, start, length)
+
+
+@pytest.mark.parametrize("error", [Stopped("Closed."), TimedOut("Too late.")])
+@pytest.mark.parametrize(
+    ("puts", "gets"), [(0, 99), (1, 99), (WRITERS - 1, 99), (WRITERS, 99), (99, 0), (99, 3)]
+)
+def test_what_is_no_verdict_is_not_called_unfit(error: LucidError, puts: int, gets: int) -> None:
+    """A filespace that closes meanwhile, in the race or after it, says nothing of the store."""
+    with pytest.raises(type(error)) as caught:
+        probe(Ending(error, puts=puts, gets=gets), os.urandom)
+    assert caught.value is error
+
+
+def test_of_several_errors_the_closing_is_told() -> None:
+    class Closed(Ending):
+        def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+            raise Stopped("Closed.")
+
+    with pytest.raises(Stopped):
+        probe(Closed(StoreUnavailable("Away."), puts=1, gets=0), os.urandom)
+
+
+def test_one_winner_that_not_all_see() -> None:
+    """The sentence says what is wrong: not the writing."""
+
+    class Late(MemoryStore):
+        """Two of those who have written find nothing there."""
+
+        missing = 2
+        mine = threading.local()
+
+        def put_if_absent(self, key: str, body: Body) -> None:
+            self.mine.writes = True
+            try:
+                super().put_if_absent(key, body)
+            finally:
+                self.mine.writes = False
+
+        def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+            if not self.mine.writes:
+                with self.bucket.lock:
+                    self.missing -= 1
+                    if self.missing >= 0:
+                        raise ObjectMissing("Not here yet.")
+            return super().get(key, start, length)
+
+    with pytest.raises(StoreUnfit) as caught:
+        probe(Late(), os.urandom)
+    assert f"let one of {WRITERS} writers create" in str(caught.value)
+    assert "did not show it to 2 of them" in str(caught.value)
+
+
+def test_a_filespace_that_closes_says_nothing_of_its_probe(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The chore that probes ends without a warning, and writing goes on to its end."""
+    opened: Any = Opened()
+    opened.parts = SimpleNamespace(
+        read_only=False, store=Ending(Stopped("Closed."), puts=2, gets=0), order=None
+    )
+    opened.committer = SimpleNamespace(online=True)
+    opened.entropy = os.urandom
+    opened.probe()
+    assert opened.probed
+    assert opened.problems == []
+    opened.parts.store, opened.probed = Ending(TimedOut("Too late."), puts=2, gets=0), False
+    with pytest.raises(TimedOut):
+        opened.probe()
+    assert not opened.probed, "it is looked at again"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_lost_answers_do_not_make_a_store_unfit() -> None:
