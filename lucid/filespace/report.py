@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from typing import TYPE_CHECKING
 
+from lucid.errors import LocalError
 from lucid.filespace.surface import Progress, Status
 from lucid.sync.checkpointer import known_checkpoint
 
@@ -13,14 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["progress_of", "status_of"]
 
-SILENT_S = 3.0
-"""Beyond the pause between two looks at the log; who hears nothing for so long is offline."""
+PATIENCE_S = 5.0
+"""A store that says nothing to requests that are under way for so long does not answer."""
 
 
 def is_online(opened: Opened) -> bool:
     """Whether the store answers. Requests that hang tell so long before they fail."""
-    patience_s = opened.parts.config.poll_idle_s + SILENT_S
-    return opened.committer.online and opened.heard.silent_s < patience_s
+    return opened.committer.online and opened.heard.silent_s < PATIENCE_S
 
 
 def problem_of(opened: Opened) -> str:
@@ -30,6 +30,7 @@ def problem_of(opened: Opened) -> str:
     sentences = (
         str(stopped) if stopped else "",
         opened.reader.fork,
+        _refusal(opened),
         committer.problem,
         _silence(opened),
         parts.uploader.problem,
@@ -49,15 +50,30 @@ def _silence(opened: Opened) -> str:
     return f"The store has not answered for {silent_s:.0f} s." if silent_s >= 1 else opened.away
 
 
+def _refusal(opened: Opened) -> str:
+    """What to say of a local disk that has no room for writing."""
+    parts = opened.parts
+    if parts.read_only:
+        return ""
+    try:
+        return parts.staging.refusal(parts.cache.used_bytes)
+    except LocalError as error:
+        return str(error)
+
+
+def _drafts_to_send(opened: Opened) -> int:
+    """Files with changes that no op holds yet: each is one op more, once it is published."""
+    drafts = opened.parts.table.all()
+    return sum(1 for draft in drafts if draft.unpublished and not draft.unlinked)
+
+
 def progress_of(opened: Opened) -> Progress:
     parts = opened.parts
     staged, _ = parts.staged.staged_bytes()
     problem = problem_of(opened)
     waiting = parts.clock.monotonic() if problem else None
-    drafts = sum(1 for draft in parts.table.all() if draft.unpublished and not draft.unlinked)
-    return Progress(
-        parts.order.pending + drafts, staged, parts.uploader.bytes_sent, waiting, problem
-    )
+    pending = parts.order.pending + _drafts_to_send(opened)
+    return Progress(pending, staged, parts.uploader.bytes_sent, waiting, problem)
 
 
 def status_of(opened: Opened) -> Status:
@@ -91,7 +107,7 @@ def status_of(opened: Opened) -> Status:
         head_hash=head.hash.hex(),
         newest_entry_age_s=age,
         void_entries=replica.void_count(),
-        pending_ops=parts.order.pending,
+        pending_ops=parts.order.pending + _drafts_to_send(opened),
         staged_bytes=staged_bytes,
         staged_files=staged_files,
         failed=(*opened.problems, *failed),
