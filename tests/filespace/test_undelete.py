@@ -93,56 +93,56 @@ def test_of_several_removed_files_the_last_one_or_the_one_that_is_named(fs: File
 
 def test_a_removed_tree_comes_back(fs: Filespace) -> None:
     """S-95: with what went with it, also empty directories and links; not what went long before."""
-    fs.makedirs("/work/src/empty")
-    for path in ("/work/a", "/work/src/b", "/work/src/c"):
+    fs.makedirs("/job/src/empty")
+    for path in ("/job/a", "/job/src/b", "/job/src/c"):
         fs.write_bytes(path, path.encode())
-    fs.symlink("a", "/work/link")
+    fs.symlink("a", "/job/link")
     for remove, path in (
-        (fs.remove, "/work/src/c"), (fs.remove, "/work/src/b"), (fs.rmdir, "/work/src/empty"),
-        (fs.rmdir, "/work/src"), (fs.remove, "/work/link"), (fs.remove, "/work/a"),
-        (fs.rmdir, "/work"),
+        (fs.remove, "/job/src/c"), (fs.remove, "/job/src/b"), (fs.rmdir, "/job/src/empty"),
+        (fs.rmdir, "/job/src"), (fs.remove, "/job/link"), (fs.remove, "/job/a"),
+        (fs.rmdir, "/job"),
     ):  # fmt: skip
         remove(path)
-    restored = fs.restore("/work", deleted=True)
-    assert (restored.path, restored.files) == (b"/work", 6)
-    assert sorted(fs.listdir("/work")) == ["a", "link", "src"]
-    assert sorted(fs.listdir("/work/src")) == ["b", "c", "empty"]
-    assert fs.listdir("/work/src/empty") == []
-    assert fs.read_bytes("/work/src/c") == b"/work/src/c"
-    assert fs.readlink("/work/link") == "a"
+    restored = fs.restore("/job", deleted=True)
+    assert (restored.path, restored.files) == (b"/job", 6)
+    assert sorted(fs.listdir("/job")) == ["a", "link", "src"]
+    assert sorted(fs.listdir("/job/src")) == ["b", "c", "empty"]
+    assert fs.listdir("/job/src/empty") == []
+    assert fs.read_bytes("/job/src/c") == b"/job/src/c"
+    assert fs.readlink("/job/link") == "a"
     assert fs.removed("/") == []
     settle(fs)
 
 
 def test_a_removed_tree_comes_back_elsewhere(fs: Filespace) -> None:
     """S-95: where its name is taken."""
-    fs.makedirs("/work/src")
-    fs.write_bytes("/work/src/b", b"b")
-    fs.remove("/work/src/b")
-    fs.rmdir("/work/src")
-    fs.rmdir("/work")
-    fs.mkdir("/work")
+    fs.makedirs("/job/src")
+    fs.write_bytes("/job/src/b", b"b")
+    fs.remove("/job/src/b")
+    fs.rmdir("/job/src")
+    fs.rmdir("/job")
+    fs.mkdir("/job")
     with pytest.raises(Exists):
-        fs.restore("/work", deleted=True)
-    assert fs.restore("/work", to="/rescued", deleted=True).path == b"/rescued"
+        fs.restore("/job", deleted=True)
+    assert fs.restore("/job", to="/rescued", deleted=True).path == b"/rescued"
     assert fs.read_bytes("/rescued/src/b") == b"b"
-    assert fs.listdir("/work") == []
+    assert fs.listdir("/job") == []
 
 
 def test_what_was_removed_by_hand_long_before_stays_removed(space: Space) -> None:
     """S-95: an hour is the measure."""
     clock = Ahead()
     fs = space.connect("a", clock=clock)
-    fs.mkdir("/work")
+    fs.mkdir("/job")
     for name in ("long ago", "with it"):
-        fs.write_bytes(f"/work/{name}", b"x")
-    fs.remove("/work/long ago")
+        fs.write_bytes(f"/job/{name}", b"x")
+    fs.remove("/job/long ago")
     clock.ahead_ns = 2 * 3600 * 10**9
-    fs.remove("/work/with it")
-    fs.rmdir("/work")
-    fs.restore("/work", deleted=True)
-    assert fs.listdir("/work") == ["with it"]
-    assert [one.name for one in fs.removed("/work")] == [b"long ago"]
+    fs.remove("/job/with it")
+    fs.rmdir("/job")
+    fs.restore("/job", deleted=True)
+    assert fs.listdir("/job") == ["with it"]
+    assert [one.name for one in fs.removed("/job")] == [b"long ago"]
 
 
 def test_an_empty_directory_comes_back(fs: Filespace) -> None:

@@ -6,8 +6,11 @@ A store that died quietly is a proxy that stops forwarding: connections stay ope
 from __future__ import annotations
 
 import errno
+import itertools
+import mmap
 import os
 import statistics
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +30,7 @@ from tests.seaweed import S3Server
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 
 LIMIT_S = 220.0
+BLOCK = 128 * 1024
 HUNG_READS = 64
 QUICK_S = 0.05
 """p99 of a cached read and of stat while reads hang."""
@@ -212,3 +216,57 @@ def test_stat_while_many_ops_arrive(
     with capsys.disabled():
         print(f"\n  p99 of {len(took):,} stats: {measured * 1000:.2f} ms")
     assert measured < STAT_S * BUSY
+
+
+SLOW_DISK_S = 0.1
+READERS = 8
+
+
+def read_on(path: Path, stop: threading.Event) -> None:
+    """Reads blocks at random from the drive itself, past the kernel's pages."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, BLOCK) as into:
+            for turn in itertools.count():
+                if stop.is_set():
+                    return
+                os.preadv(fd, [into], turn * 7 % 64 * BLOCK)
+    finally:
+        os.close(fd)
+
+
+def test_a_slow_local_disk_holds_up_only_who_reads_from_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More readers than workers that wait in the kernel; names are looked up all the same."""
+    shim, slow = place.top / "slow_disk.so", place.top / "slow"
+    source = Path(__file__).with_name("slow_disk.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    with monkeypatch.context() as patch:
+        patch.setenv("LD_PRELOAD", str(shim))
+        patch.setenv("SLOW_DISK_FILE", str(slow))
+        patch.setenv("SLOW_DISK_US", str(int(SLOW_DISK_S * 1e6)))
+        drive = place.mount("slow-disk")
+    for number in range(READERS):
+        (drive / f"f{number}").write_bytes(os.urandom(64 * BLOCK))
+    place.lucid.run("sync", drive)
+    slow.touch()
+    stop = threading.Event()
+    readers = [
+        threading.Thread(target=read_on, args=(drive / f"f{number}", stop))
+        for number in range(READERS)
+    ]
+    try:
+        for reader in readers:
+            reader.start()
+        took = []
+        for number in range(60):
+            began = time.perf_counter()
+            assert not (drive / f"no such name {number}").exists()
+            took.append(time.perf_counter() - began)
+    finally:
+        stop.set()
+        slow.unlink()
+        for reader in readers:
+            reader.join()
+    assert statistics.median(took) < SLOW_DISK_S / 4
