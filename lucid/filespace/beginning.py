@@ -81,7 +81,7 @@ class Beginning:
             hashes = [chunk.hash for chunk in chunks_of(snapshot.batches())]
         finally:
             snapshot.close()
-        self.agreement.know(self.compare_at, state_hash(hashes))
+        self.agreement.know(self.compare_at, state_hash(hashes), urgent=True)
 
 
 def begin(

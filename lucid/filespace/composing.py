@@ -40,7 +40,7 @@ from lucid.format.ops import Op
 from lucid.format.runs import Geometry
 from lucid.local.book import JournalBook
 from lucid.local.disk import Disk
-from lucid.local.staging import StagingArea
+from lucid.local.staging import DISK_FREE_MIN, StagingArea
 from lucid.meta.authoring import OpIds, author_of
 from lucid.meta.checkpoint_store import CheckpointReader, CheckpointWriter
 from lucid.meta.fold_effect import Effect
@@ -60,8 +60,6 @@ __all__ = ["Ground", "compose"]
 
 STAGING_SLACK = 256 * 1024 * 1024
 """Writers stop at the limit; what was accepted may go a little over it to be sealed."""
-DISK_FREE_MIN = 64 * 1024 * 1024
-"""Staging leaves this much of its disk to the journal and the replica, which cannot go without."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +168,9 @@ class _Composing:
             free_bytes=config.cache_free_bytes,
         )
         self._cache.load()
+        self._staging.give_way = self._cache.give_way
+        if not config.read_only:
+            ground.book.journal.give_way = self._cache.give_way
         return pool
 
     def _note_finished(self, row: SegmentRow) -> None:
@@ -279,7 +280,7 @@ class _Composing:
         snapshot = opened.beginning.take_snapshot()
         if snapshot is not None:
             opened.checkpoints.take(snapshot)
-        opened.beginning.agreement.on_stop(self._order.stop)
+        opened.beginning.agreement.on_stop(self._order.stop, self._order.go_on)
         opened.committer = self._make_committer()
         self._closing.callback(opened.committer.close)
         opened.parts.commit_now = opened.committer.poke
@@ -331,6 +332,7 @@ class _Composing:
             session=ground.session,
             notes=notes,
             checkpoints=opened.checkpoints,
+            next_op_id=self._next_op_id,
             adopt=lambda segment, slot: self._cache.adopt_staged(self._staging, segment, slot),
             changed=lambda changed: tell_changes(opened.parts, opened.files, changed),
             clock=ground.clock,

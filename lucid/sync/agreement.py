@@ -52,8 +52,11 @@ class Agreement:
         self._own: dict[int, bytes] = {}
         self._said = 0
         self._heard: dict[int, dict[int, bytes]] = {}
+        self._agreed: set[tuple[int, int]] = set()
         self._stop: Callable[[LucidError], None] = lambda error: None
+        self._go_on: Callable[[LucidError], None] = lambda error: None
         self._differing = (0, 0)
+        self._urgent = 0
         self.problem: StateMismatch | None = None
         kept = notes.noted(HASHES_NOTE)
         if kept is not None:
@@ -65,18 +68,24 @@ class Agreement:
             self._differing = (sequence, session)
             self.problem = StateMismatch(text)
 
-    def on_stop(self, stop: Callable[[LucidError], None]) -> None:
-        """Who stops writing. Told at once if there is a reason already."""
+    def on_stop(
+        self, stop: Callable[[LucidError], None], go_on: Callable[[LucidError], None]
+    ) -> None:
+        """Who stops writing, and goes on when the reason has gone. Told at once if there is one."""
         with self._lock:
-            self._stop = stop
+            self._stop, self._go_on = stop, go_on
             if self.problem is not None:
                 stop(self.problem)
 
-    def know(self, sequence: int, digest: bytes, *, believed: bool = False) -> None:
+    def know(
+        self, sequence: int, digest: bytes, *, believed: bool = False, urgent: bool = False
+    ) -> None:
         """The own state after entry `sequence` has this hash; `believed`: because others say so,
-        so this session does not say it too."""
+        so this session does not say it too; `urgent`: others wait for it."""
         with self._lock:
             self._own[sequence] = digest
+            if urgent:
+                self._urgent = sequence
             for old in sorted(self._own)[:-KEPT]:
                 del self._own[old]
             if believed:
@@ -89,6 +98,13 @@ class Agreement:
         """A valid entry says this."""
         if body.state_hash is not None:
             self.compare(body.state_hash, body.session)
+
+    def wrote(self, said: EntryRef, session: int) -> None:
+        """A session's checkpoint says this. What its entries say came later."""
+        with self._lock:
+            later = (said.sequence, session) in self._agreed
+        if not later:
+            self.compare(said, session)
 
     def compare(self, said: EntryRef, session: int) -> None:
         """A session says this of a state; if that is not known here yet, once it is."""
@@ -111,6 +127,15 @@ class Agreement:
             newest = max(self._own, default=0)
             return EntryRef(newest, self._own[newest]) if newest > self._said else None
 
+    def to_say_now(self) -> EntryRef | None:
+        """What others must hear though nothing is written here any more, or not yet: who differs
+        and does not say so would never make the other one look."""
+        with self._lock:
+            sequence = self._urgent
+            if sequence <= self._said or sequence not in self._own:
+                return None
+            return EntryRef(sequence, self._own[sequence])
+
     def said(self, ref: EntryRef) -> None:
         """An own entry that says this is in the log."""
         with self._lock:
@@ -130,10 +155,15 @@ class Agreement:
         if session == self._own_session and session:
             return
         if self._own[sequence] == digest:
+            self._agreed.add((sequence, session))
+            if len(self._agreed) > SESSIONS_KEPT:
+                self._agreed.remove(min(self._agreed))
             if self._differing == (sequence, session):
-                log.info("Session %d has the same state now.", session)
-                self._differing, self.problem = (0, 0), None
+                log.warning("Writing goes on: session %d has the same state now.", session)
+                gone, self._differing, self.problem = self.problem, (0, 0), None
                 self._notes.note(MISMATCH_NOTE, None)
+                if gone is not None:
+                    self._go_on(gone)
             return
         if self.problem is not None:
             return
@@ -141,10 +171,11 @@ class Agreement:
             f"Session {session} has another state than this device after entry {sequence} of the"
             " log, which both have folded: one of the two is wrong. Nothing more is written."
             " Unmount, and mount again: this device then folds the whole log anew. If it says this"
-            " again, do the same on the other, write something there, and then mount here again."
+            " again, do the same on the other device, and then mount here once more."
         )
         self._notes.note(MISMATCH_NOTE, msgpack.packb([sequence, session, text]))
         self._differing = (sequence, session)
+        self._urgent = sequence
         self.problem = StateMismatch(text)
         log.error("Writing stops: %s", text)
         self._stop(self.problem)

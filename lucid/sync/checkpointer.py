@@ -118,6 +118,10 @@ class Checkpointer:
         """The state hash that the next own entry should carry. Raises StateMismatch."""
         return self._agreement.to_say()
 
+    def to_say_now(self) -> EntryRef | None:
+        """What an entry must carry now, also when nothing else is written any more."""
+        return self._agreement.to_say_now()
+
     def folded(self, sequence: int, body: EntryBody | None, own: bool) -> None:
         """Entry `sequence` was folded: its body, or None of a void one; `own`: just committed."""
         if body is not None:
@@ -230,7 +234,7 @@ class Checkpointer:
         """The checkpoint is there. One that says another state hash is its author's word."""
         if manifest.state_hash != digest:
             said = EntryRef(head.sequence, manifest.state_hash)
-            self._agreement.compare(said, manifest.session)
+            self._agreement.wrote(said, manifest.session)
             return
         known = Known(head.sequence, manifest.time_ns)
         self._replica.note(CHECKPOINT_NOTE, msgpack.packb(known))

@@ -25,9 +25,9 @@ from lucid.errors import (
     UnsupportedFormat,
 )
 from lucid.format.change import SegmentRow
-from lucid.format.entry import EntryBody
+from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.journal import Note
-from lucid.format.ops import Op, counter_of, segments_of
+from lucid.format.ops import Drop, Op, counter_of, segments_of
 from lucid.local.book import JournalBook
 from lucid.meta.log import LogReader, LogWriter, Lost, Prepared, fit
 from lucid.meta.replica import Replica
@@ -78,6 +78,7 @@ class Committer:
         session: Session | None,
         notes: dict[int, list[bytes]],
         checkpoints: Checkpointer,
+        next_op_id: Callable[[], int],
         adopt: Callable[[bytes, int], None],
         changed: Callable[[Changed], None],
         clock: Clock,
@@ -97,6 +98,7 @@ class Committer:
         self._session = session
         self._notes = notes
         self._checkpoints = checkpoints
+        self._next_op_id = next_op_id
         self._adopt = adopt
         self._changed = changed
         self._clock = clock
@@ -186,6 +188,10 @@ class Committer:
         if self._clock.monotonic() >= self._poll_at:
             self.catch_up()
         alone = self.alone.next()
+        said = None if self._writer is None else self._checkpoints.to_say_now()
+        if said is not None:
+            self._say(said)
+            return
         batch = self._ready()
         if alone is not None and self._writer is not None:
             self._commit_alone(alone)
@@ -339,7 +345,17 @@ class Committer:
     def _commit_alone(self, op: Op) -> None:
         """An entry with this op and nothing else. It settles nothing that is pending."""
         assert self._writer is not None and self._session is not None
-        said = self._checkpoints.to_say()
+        if self._put_single(op, self._checkpoints.to_say()):
+            self.alone.done(op)
+
+    def _say(self, ref: EntryRef) -> None:
+        """An entry that says a state hash, by an op that does nothing: what nobody staged goes."""
+        op_id = self._next_op_id()
+        self._put_single(Drop(op_id, self._clock.time_ns(), op_id), ref)
+
+    def _put_single(self, op: Op, said: EntryRef | None) -> bool:
+        """Commit one op that was never pending. False: another entry came first."""
+        assert self._writer is not None and self._session is not None
         prepared = self._writer.build(self._session.number, (op,), (), said)
         self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
         self._book.note(Note(prepared.sequence, prepared.hash, 0), removal=True)
@@ -347,13 +363,13 @@ class Committer:
         result = self._put(prepared)
         if isinstance(result, Lost):
             self._fold(self._reader.judge(result.sequence, result.data))
-            return
+            return False
         self._replica.commit_entry(prepared.sequence, prepared.hash, prepared.body)
         self._replica.commit_now()
         self._notes.pop(prepared.sequence, None)
         self._checkpoints.folded(prepared.sequence, prepared.body, own=True)
         self._changed(self._replica.take_events())
-        self.alone.done(op)
+        return True
 
     def _rows(self, batch: Sequence[Placed]) -> list[SegmentRow]:
         names: dict[bytes, None] = {}

@@ -106,6 +106,13 @@ class Order:
                 self.stopped = reason
             self.news.notify_all()
 
+    def go_on(self, reason: LucidError) -> None:
+        """What `reason` has stopped goes on; nothing changes if it was something else."""
+        with self.news:
+            if self.stopped is reason:
+                self.stopped = None
+            self.news.notify_all()
+
     def place(self, op: Op, segments: Iterable[bytes] = ()) -> Effect:
         """Accept an op: journal it, apply it, queue it. REQUIRES: lock held, and the op checked.
 
