@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -18,14 +19,28 @@ __all__ = ["command"]
 
 @click.command(
     "status",
-    epilog=examples("lucid status", "lucid status ~/team --json"),
+    epilog=examples(
+        "lucid status",
+        "lucid status ~/team/reports",
+        "lucid status --json | jq '.[].pending_ops'",
+        "lucid status ~/team --json | jq .pending_ops",
+    ),
 )
-@click.argument("mountpoint_", metavar="[MOUNTPOINT]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="As JSON: one object a drive.")
-def command(mountpoint_: str | None, as_json: bool) -> None:
-    """Show mounted drives: what is not in the store yet, the cache, and any problem."""
-    if mountpoint_ is None:
+@click.argument("path", required=False)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="As JSON: a list with one object a drive; with PATH that one object alone.",
+)
+def command(path: str | None, as_json: bool) -> None:
+    """Show mounted drives: what is not in the store yet, the cache, and any problem.
+
+    With PATH only the drive that it lies on. A drive whose process was killed is shown as dead.
+    """
+    if path is None:
         found = [_status_or_error(record) for record in registry.records()]
+        found = sorted(found + [_dead(record) for record in registry.dead()], key=_place)
         if as_json:
             show_json(found)
         elif not found:
@@ -33,14 +48,28 @@ def command(mountpoint_: str | None, as_json: bool) -> None:
         for status in found if not as_json else []:
             _show(status)
         return
-    record = registry.find(mountpoint.absolute(mountpoint_))
-    if record is None:
-        raise NotMounted(f"No drive of yours is mounted at {mountpoint_}.")
-    status = ask(Path(record.state_directory), "status")
+    status = ask(Path(_record(path).state_directory), "status")
     if as_json:
         show_json(status)
     else:
         _show(status)
+
+
+def _record(path: str) -> registry.Record:
+    """The drive at a path, or that it lies on; one that hangs is found without touching it, if the
+    path says plainly where it is. Raises NotMounted."""
+    plain = Path(path).absolute()
+    if ".." not in plain.parts:
+        if (record := registry.find(plain)) is not None:
+            return record
+        with suppress(NotMounted):
+            return registry.containing(plain)
+    at_point = registry.find(mountpoint.absolute(path))
+    return at_point or registry.containing(Path(path).resolve())
+
+
+def _place(status: Message) -> str:
+    return str(status["mountpoint"])
 
 
 def _status_or_error(record: registry.Record) -> Message:
@@ -51,8 +80,17 @@ def _status_or_error(record: registry.Record) -> Message:
         return {"mountpoint": record.point, "pid": record.pid} | error_message(error)
 
 
+def _dead(record: registry.Record) -> Message:
+    what = {"mountpoint": record.point, "pid": record.pid, "store": record.store, "phase": "dead"}
+    return what | error_message(registry.death(record))
+
+
 def _show(status: Message) -> None:
     title = f"{status['mountpoint']}"
+    if status.get("phase") == "dead":
+        text = f"dead: its process was killed; mount it again, or lucid umount {title}"
+        rows(f"{title}  {status['store']}", [("state", text, "red")])
+        return
     if "error" in status:
         rows(title, [("problem", str(status["message"]), "red")])
         return
@@ -75,7 +113,7 @@ def _lines(status: Message) -> list[tuple[str, str, str]]:
         ("cache", _cache(status), ""),
         ("transferred", _transferred(status), ""),
         ("memory", size(status["memory_bytes"]), ""),
-        ("member", f"{status['member']} on {status['device']}, session {status['session']}", ""),
+        ("member", _member(status), ""),
         ("state directory", str(status["state_directory"]), ""),
         ("locks", str(status["locks"]), ""),
         ("process", str(status["pid"]), ""),
@@ -88,6 +126,12 @@ def _state(status: Message) -> tuple[str, str]:
     words += ["read-only"] if status["read_only"] else []
     words += ["online" if status["online"] else _silence(status)]
     return ", ".join(words), "green" if status["online"] else "yellow"
+
+
+def _member(status: Message) -> str:
+    if not status["session"]:
+        return f"{status['member']} (read-only)"
+    return f"{status['member']} on {status['device']}, session {status['session']}"
 
 
 def _silence(status: Message) -> str:

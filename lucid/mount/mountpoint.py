@@ -9,12 +9,9 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
-import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from lucid.errors import (
@@ -26,6 +23,7 @@ from lucid.errors import (
     NotMounted,
 )
 from lucid.mount import registry
+from lucid.mount.mountinfo import FILE_SYSTEM, Mount, find, mounts
 
 __all__ = [
     "FILE_SYSTEM",
@@ -41,26 +39,10 @@ __all__ = [
     "users_of",
 ]
 
-FILE_SYSTEM = "fuse.lucid"
 UNMOUNT_S = 30.0
 DEVICE = Path("/dev/fuse")
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 DEVICES = Path("/sys/class/bdi")
-_ESCAPE = re.compile(rb"\\([0-7]{3})")
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One line of /proc/self/mountinfo."""
-
-    point: Path
-    kind: str
-    source: str
-    device: int
-
-    @property
-    def is_ours(self) -> bool:
-        return self.kind == FILE_SYSTEM
 
 
 def absolute(path: str | Path) -> Path:
@@ -72,33 +54,6 @@ def absolute(path: str | Path) -> Path:
     if path.name in ("", ".."):
         return path.resolve()
     return path.parent.resolve() / path.name
-
-
-def _unescaped(field: bytes) -> bytes:
-    return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), field)
-
-
-def mounts() -> Iterator[Mount]:
-    """What is mounted, oldest first."""
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields = line.split(b" ")
-        kind, source = fields[fields.index(b"-") + 1 :][:2]
-        major, minor = fields[2].split(b":")
-        yield Mount(
-            Path(os.fsdecode(_unescaped(fields[4]))),
-            kind.decode("ascii", "replace"),
-            os.fsdecode(_unescaped(source)),
-            os.makedev(int(major), int(minor)),
-        )
-
-
-def find(point: Path) -> Mount | None:
-    """What is mounted at exactly this path: the newest, which hides the others."""
-    found = None
-    for mount in mounts():
-        if mount.point == point:
-            found = mount
-    return found
 
 
 def require_fuse() -> None:

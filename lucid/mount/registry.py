@@ -2,7 +2,8 @@
 runtime directory.
 
 A mount point in, the state directory (where the control socket is) out. Records of processes that
-have ended are swept by whoever reads. Any process of the user; a record is written by rename.
+have ended are swept by whoever reads, except where the mount of a killed one is still there: `dead`
+tells of it. Any process of the user; a record is written by rename.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from pathlib import Path
 import platformdirs
 
 from lucid.errors import LocalError, NotMounted
+from lucid.mount import mountinfo
 
 __all__ = [
     "Record",
     "add",
     "change_phase",
     "containing",
+    "dead",
+    "death",
     "find",
     "process_start",
     "records",
@@ -126,14 +130,38 @@ def _read(place: Path) -> Record | None:
 
 def records() -> list[Record]:
     """All drives of this user whose process lives, by mount point."""
+    return [record for record in _swept() if record.is_alive]
+
+
+def dead() -> list[Record]:
+    """Drives that are still mounted though their process was killed, by mount point."""
+    return [record for record in _swept() if not record.is_alive]
+
+
+def death(record: Record) -> NotMounted:
+    """What to say of a dead drive."""
+    return NotMounted(
+        f"The drive at {record.point} is dead: its process was killed. Mount it again, or: "
+        f"lucid umount {record.point}"
+    )
+
+
+def _swept() -> list[Record]:
+    """All drives that live or are dead, by mount point; other records are removed."""
     found = []
     for place in _directory().glob("*.json"):
         record = _read(place)
-        if record is not None and record.is_alive:
+        if record is not None and (record.is_alive or _is_left(record)):
             found.append(record)
         else:
             place.unlink(missing_ok=True)
     return sorted(found, key=lambda record: record.point)
+
+
+def _is_left(record: Record) -> bool:
+    """Whether the mount of a process that has ended is still there."""
+    mounted = mountinfo.find(Path(record.point)) if record.phase == "mounted" else None
+    return mounted is not None and mounted.is_ours
 
 
 def find(point: str | Path) -> Record | None:
@@ -160,12 +188,15 @@ def wait_for_end(record: Record, timeout_s: float) -> bool:
 
 
 def containing(path: Path) -> Record:
-    """The mounted drive that a path lies in. Raises NotMounted."""
+    """The mounted drive that a path lies in. Raises NotMounted, also where the drive is dead."""
     inside = [
         record
-        for record in records()
+        for record in _swept()
         if record.phase == "mounted" and path.is_relative_to(record.point)
     ]
     if not inside:
         raise NotMounted(f"{path} is not on a drive that you have mounted. See: lucid status")
-    return max(inside, key=lambda record: len(record.point))
+    record = max(inside, key=lambda record: len(record.point))
+    if not record.is_alive:
+        raise death(record)
+    return record

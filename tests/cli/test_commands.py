@@ -58,6 +58,15 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
     assert all(len(line) <= 100 for line in out.splitlines())
 
 
+def test_the_help_of_status_tells_both_forms_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, "status", "--help")
+    assert "a list with one object a drive; with PATH that one object alone." in " ".join(
+        out.split()
+    )
+    assert "lucid status --json | jq '.[].pending_ops'" in out
+    assert "lucid status ~/team --json | jq .pending_ops" in out
+
+
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = said(capsys, "--help")
     assert (status, err) == (0, "")
@@ -357,6 +366,7 @@ def test_little_room_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     free(31 << 30)
     told = little_room("/state", config, 0, 0)
     assert told.startswith("Only 31.0 GiB are free on the disk of /state; the cache may take 20.0 ")
+    assert "With less than 64.0 MiB free, writing is refused." in told
     assert "\n" not in told
     assert little_room("/state", config, 0, 1 << 30) == "", "what is there already has its room"
     free(10 << 30)

@@ -79,6 +79,10 @@ def test_read_only(team: Team) -> None:
     assert (team.point / "f").read_text() == "there"
     with pytest.raises(OSError, match="Read-only"):
         (team.point / "g").touch()
+    said = team.lucid.run("status", team.point).stdout
+    assert "(read-only)" in said
+    assert " on ," not in said
+    assert "session" not in said
 
 
 def test_errors_of_mount(team: Team, tmp_path: Path) -> None:
@@ -174,6 +178,47 @@ def test_a_killed_daemon(team: Team) -> None:
     assert mountpoint.find(team.point) is None
     team.mount()
     assert (team.point / "f").read_text() == "kept"
+
+
+def test_a_killed_daemon_is_shown_as_dead(team: Team) -> None:
+    """Its drive does not vanish from the list, and every command says what to do."""
+    team.mount()
+    (team.point / "f").write_text("kept")
+    (record,) = registry.records()
+    os.kill(record.pid, signal.SIGKILL)
+    assert registry.wait_for_end(record, 10.0)
+    shown = team.lucid.run("status").stdout
+    what = "dead: its process was killed; mount it again, or lucid umount"
+    assert f"{team.point}  {team.store}\n" in shown
+    assert f"{what} {team.point}\n" in shown
+    (listed,) = team.lucid.json("status")
+    assert (listed["mountpoint"], listed["pid"]) == (str(team.point), record.pid)
+    assert (listed["phase"], listed["error"]) == ("dead", "NotMounted")
+    for command in ("sync", "status"):
+        for path in (team.point, team.point / "f"):
+            error = team.lucid.error(20, command, path)
+            assert "is dead: its process was killed. Mount it again, or: lucid umount" in error
+    team.mount()
+    assert "mounted, online" in team.lucid.run("status").stdout
+    (record,) = registry.records()
+    os.kill(record.pid, signal.SIGKILL)
+    assert registry.wait_for_end(record, 10.0)
+    team.lucid.run("umount", team.point)
+    assert team.lucid.run("status").stdout == "No drive is mounted.\n"
+    assert not list((team.lucid.home / "run" / "lucid").glob("*.json"))
+
+
+def test_status_of_a_path_within_a_drive(team: Team) -> None:
+    team.mount()
+    (team.point / "below").mkdir()
+    (team.point / "below" / "f").write_text("x")
+    (team.point.parent / "link").symlink_to(team.point / "below")
+    whole = team.lucid.json("status", team.point)
+    assert whole["mountpoint"] == str(team.point)
+    for path in ("below", "below/f", "below/not there", "../link", "../link/f"):
+        found = team.lucid.json("status", team.point / path)
+        assert found["mountpoint"] == str(team.point), path
+    assert "is not on a drive" in team.lucid.error(20, "status", team.point.parent)
 
 
 def test_a_killed_daemon_and_mount_at_once(team: Team) -> None:
