@@ -9,12 +9,14 @@ from pathlib import Path
 import click
 
 from lucid.cli.terminal import Bar, examples, show_json
-from lucid.cli.uploads import follow_call
+from lucid.cli.uploads import Standstill, follow_call
 from lucid.errors import NotFound
 from lucid.mount import registry
 from lucid.mount.control import Call
 
 __all__ = ["command"]
+
+GIVE_UP = "Ctrl-C gives up waiting, and the upload goes on."
 
 
 @click.command("sync", epilog=examples("lucid sync ~/team/report.pdf && echo everybody can see it"))
@@ -30,7 +32,7 @@ def command(path: Path, as_json: bool) -> None:
     ino = _file_number(resolved)
     directory = Path(record.state_directory)
     with Bar("Uploading") as bar, Call(directory, "sync", ino=ino) as call:
-        result = follow_call(bar, directory, call)
+        result = follow_call(bar, directory, call, Standstill(GIVE_UP))
     if as_json:
         show_json(result)
     else:

@@ -17,6 +17,7 @@ import click
 from lucid.types import Clock, SystemClock
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress, TaskID
 
 __all__ = [
@@ -133,6 +134,7 @@ class Bar:
         self._drawn: Progress | None = None
         self._task: TaskID | None = None
         self._total = 0.0
+        self._note = ""
 
     def __enter__(self) -> Bar:
         return self
@@ -146,23 +148,35 @@ class Bar:
         if self._drawn is not None:
             self._drawn.stop()
 
-    def left(self, remaining: float, text: str) -> None:
+    def left(self, remaining: float, text: str, note: str = "") -> None:
         """`remaining` of something countable is left; what has been done is what came down."""
         self._total = max(self._total, remaining)
-        self.show(self._total - remaining, self._total, text)
+        self.show(self._total - remaining, self._total, text, note)
 
-    def show(self, done: float, total: float, text: str) -> None:
-        """`done` of `total`; `text` says it in words."""
+    def show(self, done: float, total: float, text: str, note: str = "") -> None:
+        """`done` of `total`; `text` says it in words, a `note` stands whole on lines of its own."""
         if not sys.stderr.isatty() or self._clock.monotonic() - self._began < BAR_AFTER_S:
             return
         if self._drawn is None:
             self._draw()
         assert self._drawn is not None and self._task is not None
+        self._note = note
         self._drawn.update(self._task, completed=done, total=total or None, text=text, refresh=True)
 
     def _draw(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.text import Text
+
+        bar = self
+
+        class Noted(Progress):
+            """With a line below that is folded, not cut off."""
+
+            def get_renderables(self) -> Iterable[RenderableType]:
+                yield from super().get_renderables()
+                if bar._note:
+                    yield Text(bar._note, overflow="fold")
 
         columns: tuple[Any, ...] = (
             TextColumn(self._what),
@@ -171,7 +185,7 @@ class Bar:
             TextColumn("{task.fields[text]}"),
         )
         # Without its refreshing thread: whoever calls `show` draws.
-        self._drawn = Progress(
+        self._drawn = Noted(
             *columns, console=Console(stderr=True), auto_refresh=False, transient=True
         )
         self._task = self._drawn.add_task(self._what, text="", total=None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from lucid.cli.terminal import Bar, examples
-from lucid.cli.uploads import follow_call, what_is_left
+from lucid.cli.uploads import Standstill, follow_call, what_is_left
 from lucid.errors import NotMounted, StoreUnavailable
 from lucid.mount import mountpoint, registry
 from lucid.mount.control import Call
@@ -39,8 +39,12 @@ def command(mountpoint_: str, no_wait: bool) -> None:
 
 def _stop(record: registry.Record, *, wait: bool) -> Message:
     directory = Path(record.state_directory)
+    standstill = Standstill(
+        "Ctrl-C gives up waiting, and the upload goes on; to leave the rest to the next mount: "
+        f"lucid umount --no-wait {record.point}"
+    )
     with Bar("Uploading") as bar, Call(directory, "stop", wait=wait) as call:
-        return follow_call(bar, directory, call)
+        return follow_call(bar, directory, call, standstill)
 
 
 def _tell(point: Path, left: Message, no_wait: bool) -> None:

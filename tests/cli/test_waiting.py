@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lucid.cli.predecessor import LONGEST_S, wait_for_predecessor
+from lucid.cli.uploads import Standstill
 from lucid.errors import StateInUse
 from lucid.mount import registry
 from tests.cli.conftest import Lucid, Team
@@ -73,6 +75,66 @@ def test_ctrl_c_while_umount_waits(lucid: Lucid, background: Background) -> None
 def test_sync_waits(lucid: Lucid, background: Background) -> None:
     background.start("--pending", "3")
     assert lucid.json("sync", background.point) == {"token": "token-None"}
+
+
+@pytest.mark.parametrize("command", ["umount", "sync"])
+def test_a_wait_that_gets_nowhere_is_told_without_a_terminal(
+    lucid: Lucid, background: Background, command: str
+) -> None:
+    """After a few seconds, in one line: what is left, why, and how to give up."""
+    background.start("--pending", "7", "--uploads", "0", "--problem", "The store is away.")
+    process = subprocess.Popen(
+        lucid.command(command, background.point), stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("lucid: 7 changes, 7.0 KiB still to go. The store is away. Ctrl-C ")
+        assert ("--no-wait" in line) is (command == "umount")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+
+
+class Moved:
+    """A clock that a test moves."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time_ns(self) -> int:
+        return 0
+
+
+def test_a_standstill_is_told_after_5_s_and_then_each_minute(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = Moved()
+    standstill = Standstill("Give up.", clock)
+
+    def told(after_s: float, changes: int, problem: str = "") -> str:
+        clock.now += after_s
+        standstill.look({"pending_ops": changes, "staged_bytes": 0, "problem": problem})
+        return capsys.readouterr().err
+
+    assert told(0.0, 9) == ""
+    assert told(4.9, 9) == ""
+    assert told(4.9, 8) == "", "it moves"
+    assert told(5.0, 8) == "lucid: 8 changes still to go. Nothing moves. Give up.\n"
+    assert told(55.0, 8, "Away.") == ""
+    assert told(5.0, 7, "Away.") == "lucid: 7 changes still to go. Away. Give up.\n"
+    assert told(60.0, 0, "Away.") == "lucid: still waiting for the store. Away. Give up.\n"
+
+
+def test_the_reason_is_whole_on_a_narrow_terminal(lucid: Lucid, background: Background) -> None:
+    problem = "The store at https://s3.example.org does not answer: the connection was refused."
+    background.start("--pending", "30", "--pace", "0.1", "--problem", problem)
+    status, screen = on_terminal(lucid.command("umount", background.point), [])
+    assert status == 0, screen
+    lines = [line for line in re.split(r"[\r\n]+", screen) if problem in line]
+    assert lines
+    assert not any("Uploading" in line for line in lines), "it has a line of its own"
 
 
 @contextmanager

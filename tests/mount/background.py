@@ -1,8 +1,8 @@
 """A drive over a MemorySurface in a process of its own, as `lucid mount` makes it.
 
     python -m tests.mount.background POINT STATE [--foreground] [--pending N] [--uploads N]
-                                     [--pace SECONDS] [--fail-open CLASS] [--hang CALL]
-                                     [--die] [--slow-open]
+                                     [--pace SECONDS] [--problem SENTENCE]
+                                     [--fail-open CLASS] [--hang CALL] [--die] [--slow-open]
 
 Prints `ready PID` or `CLASS: sentence`, and exits with the status of the error.
 """
@@ -37,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pending", type=int, default=0)
     parser.add_argument("--uploads", type=int, default=1_000_000)
     parser.add_argument("--pace", type=float, default=0.0)
+    parser.add_argument("--problem", default="")
     parser.add_argument("--fail-open")
     parser.add_argument("--hang")
     parser.add_argument("--die", action="store_true")
@@ -65,6 +66,7 @@ def opener(chosen: argparse.Namespace) -> Callable[[], Surface]:
             pending_ops=chosen.pending,
             uploads=chosen.uploads,
             pace_s=chosen.pace,
+            problem=chosen.problem,
         )
         if chosen.hang:
             surface.hooks[chosen.hang] = hang

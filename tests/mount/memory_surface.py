@@ -74,8 +74,10 @@ class MemorySurface:
         pending_ops: int = 0,
         uploads: int = 1_000_000,
         pace_s: float = 0.0,
+        problem: str = "",
     ) -> None:
-        """uploads: how many pending ops the "store" takes, one each pace_s, before it hangs."""
+        """uploads: how many pending ops the "store" takes, one each pace_s, before it hangs.
+        problem: what it says of that."""
         self.read_only = read_only
         self.block_size = block_size
         self.trace: list[str] = []
@@ -84,6 +86,7 @@ class MemorySurface:
         self.pending_ops = pending_ops
         self.upload_step = threading.Semaphore(uploads)
         self._pace_s = pace_s
+        self._problem = problem
         self._never = threading.Event()
         self.closed = False
         self.hits: HitTable | None = None
@@ -513,7 +516,7 @@ class MemorySurface:
         self.tell(Invalidation(parent, name), Invalidation(parent, None))
 
     def progress(self) -> Progress:
-        return Progress(self.pending_ops, self.pending_ops * 1024, 0, None, "")
+        return Progress(self.pending_ops, self.pending_ops * 1024, 0, None, self._problem)
 
     def status(self) -> Status:
         totals = self.totals()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lucid.cli.terminal import Bar
-from lucid.cli.uploads import follow_call
+from lucid.cli.uploads import Standstill, follow_call
 from lucid.errors import (
     MountPointBusy,
     MountPointMissing,
@@ -312,7 +312,7 @@ def test_a_daemon_that_hangs(background: Background, monkeypatch: pytest.MonkeyP
             Call(background.state, "stop", wait=True) as call,
             pytest.raises(TimedOut),
         ):
-            follow_call(bar, background.state, call)
+            follow_call(bar, background.state, call, Standstill(""))
     finally:
         os.kill(background.pids[0], signal.SIGCONT)
     wait_for_end(background.pids[0])
