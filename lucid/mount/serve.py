@@ -82,7 +82,7 @@ class _Service:
     """One drive's process. The main thread runs it; signal and control threads ask it to end.
 
     Write once: _surface, _session (by the main thread, before the drive is ready).
-    Set by any thread, never taken back: _hurry. Guarded by the GIL: _last.
+    Set by any thread, never taken back: _hurry. Guarded by the GIL: _last, _is_told.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class _Service:
         self._closed = threading.Event()
         self._hurry = threading.Event()
         self._last: Progress | None = None
+        self._is_told = False
 
     # --- The main thread -----------------------------------------------------------------------
 
@@ -160,8 +161,13 @@ class _Service:
             self._last = surface.close(wait=not self._hurry.is_set(), report=self._note)
         except _NoMoreWaiting:
             log.info("the uploads are left to the next mount")
+        self._log_left()
+
+    def _log_left(self) -> None:
+        """Once, what is known to be left to the next mount."""
         left = self._last
-        if left is not None and (left.pending_ops or left.staged_bytes):
+        if left is not None and (left.pending_ops or left.staged_bytes) and not self._is_told:
+            self._is_told = True
             log.warning(
                 "%d changes (%d bytes) are not in the store yet; they go up after the next mount",
                 left.pending_ops,
@@ -208,6 +214,8 @@ class _Service:
             return
 
         def close() -> None:
+            # First: whatever hangs in the closing, what is left is known.
+            self._last = surface.progress()
             self._last = surface.close(wait=False, timeout=CLOSE_S)
 
         closer = threading.Thread(target=close, name="lucid-close", daemon=True)
@@ -215,6 +223,7 @@ class _Service:
         closer.join(CLOSE_S)
 
     def _exit(self, status: int) -> None:
+        self._log_left()
         if self._record is not None:
             registry.remove(self._record)
         logging.shutdown()

@@ -189,6 +189,15 @@ def test_sigterm_while_uploads_hang(background: Background) -> None:
     assert "7 changes" in background.log
 
 
+def test_sigterm_while_closing_hangs(background: Background) -> None:
+    """The process ends as it is, and its log says what was left all the same."""
+    process = background.start_in_foreground("--pending", "7", "--uploads", "0", "--hang", "close")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert "something hangs" in background.log
+    assert background.log.count("7 changes (7168 bytes) are not in the store yet") == 1
+
+
 def test_sigterm_while_requests_hang(background: Background) -> None:
     process = background.start_in_foreground("--hang", "mkdir")
     stuck = subprocess.Popen(["mkdir", background.point / "d"], stderr=subprocess.DEVNULL)
