@@ -6,7 +6,7 @@ What a command needs of a filespace it calls here, so that a test can put anothe
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ from lucid.errors import UsageError
 if TYPE_CHECKING:
     from lucid.filespace.fsck import FsckReport
     from lucid.filespace.surface import Surface
+    from lucid.store import ObjectStore
 
 __all__ = [
     "CIPHERS",
     "block_size",
     "change_passphrase",
     "check",
+    "check_free",
+    "check_there",
     "create",
     "missing_directory",
     "open_surface",
@@ -36,6 +39,10 @@ def tidy(store: str) -> str:
     """The URL of a store in the one form that is shown and compared. Raises UsageError."""
     if not store.startswith(("s3://", "file:///")):
         raise UsageError(f"{store} is no store. Write s3://bucket/prefix or file:///directory.")
+    if store.startswith("s3://"):
+        from lucid.store.s3_url import S3Location
+
+        S3Location.parse(store)
     return store.rstrip("/") if store != "file:///" else store
 
 
@@ -56,6 +63,48 @@ def missing_directory(store: str) -> Path | None:
         return None if path is None or path.exists() else path
     except OSError:
         return None  # `create` says why
+
+
+def check_there(store: str, config: Config | None = None) -> None:
+    """What can be told of a store without a passphrase or a network: is its directory there?
+
+    With `config`, a device that has mounted it before may do without. Raises BucketMissing,
+    StoreDenied.
+    """
+    missing = missing_directory(store)
+    if missing is None:
+        return
+    if config is not None:
+        from lucid.filespace.opening import is_known_device
+
+        if is_known_device(missing.as_uri(), config):
+            return
+    _look_at(store)
+
+
+def check_free(store: str) -> None:
+    """Whether a new filespace can be made in a directory; tells nothing of a bucket.
+
+    Raises BucketMissing, StoreDenied, FilespaceExists.
+    """
+    from lucid.filespace import place
+
+    path = place.directory_of(store)
+    if path is None:
+        return
+    with suppress(OSError):  # making it says why
+        if not path.is_dir():
+            place.check_parent(store)
+            return
+    _look_at(store, place.check_free)
+
+
+def _look_at(store: str, look: Callable[[ObjectStore], None] | None = None) -> None:
+    from lucid.store import open_store
+
+    with closing(open_store(store)) as opened:
+        if look is not None:
+            look(opened)
 
 
 def create(

@@ -33,6 +33,7 @@ def command(store: str, read_data: bool, passphrase_file: Path | None, as_json: 
     wrong.
     """
     store = filespaces.tidy(store)
+    filespaces.check_there(store)
     secret = passphrase(passphrase_file)
     with Bar("Checking") as bar:
 

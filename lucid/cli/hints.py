@@ -7,7 +7,7 @@ import re
 from lucid import errors
 from lucid.errors import LucidError
 
-__all__ = ["HINTS", "hint_for"]
+__all__ = ["HINTS", "WRONG_CODE", "hint_for"]
 
 HINTS: dict[type[LucidError], str] = {
     errors.StoreDenied: "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -21,13 +21,14 @@ HINTS: dict[type[LucidError], str] = {
     errors.HistoryFork: "Somebody may have put an older copy of the store in place. "
     "Do not write to it; compare with: lucid fsck STORE",
     errors.UnsupportedFormat: "Install a newer version of lucid.",
-    errors.WrongPassphrase: "The recovery code is taken wherever the passphrase is.",
+    errors.WrongPassphrase: "Try it again, or give the recovery code in its place.",
     errors.StateInUse: "See who: lucid status. One process at a time may use a state directory.",
     errors.DiskFull: "Make room on the disk of the state directory, or take another: --state-dir.",
     errors.FilespaceMissing: "To make one: lucid init STORE",
     errors.NotMounted: "See what is mounted: lucid status",
     errors.InternalError: "Please report it with the output of: lucid --debug ...",
 }
+WRONG_CODE = "Compare it with what lucid init showed, or give the passphrase in its place."
 _SECOND_SENTENCE = re.compile(r"[.] [A-Z]")
 
 
@@ -39,6 +40,8 @@ def hint_for(error: LucidError) -> str:
     told = "lucid " in str(error) or _SECOND_SENTENCE.search(str(error))
     if told and not isinstance(error, errors.InternalError):
         return ""
+    if isinstance(error, errors.WrongPassphrase) and "recovery code" in str(error):
+        return WRONG_CODE
     for kind in type(error).__mro__:
         if kind in HINTS:
             return HINTS[kind]

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from lucid.cli import filespaces
-from lucid.cli.secrets import file_option, new_passphrase
+from lucid.cli.secrets import file_option, new_passphrase, warn_if_short
 from lucid.cli.terminal import examples, show_json
 
 __all__ = ["command"]
@@ -56,18 +56,22 @@ def command(
     """
     store = filespaces.tidy(store)
     name = name or _last_part(store)
+    size = filespaces.block_size(block_size)
+    filespaces.check_free(store)
     missing = filespaces.missing_directory(store)
+    secret = new_passphrase(passphrase_file)
     made = filespaces.create(
         store,
         name=name,
-        block_size=filespaces.block_size(block_size),
+        block_size=size,
         cipher=cipher,
-        passphrase=new_passphrase(passphrase_file),
+        passphrase=secret,
     )
     if missing is not None:
         click.echo(f"lucid: made the directory {missing}", err=True)
     for warning in made["warnings"]:
         click.echo(f"lucid: warning: {warning}", err=True)
+    warn_if_short(secret, store)
     if as_json:
         show_json({"store": store, "name": name, **made})
         return

@@ -31,6 +31,7 @@ COMMANDS = {
     "cache": "Show or empty the local cache of a drive.",
     "passphrase": "Change the passphrase of a filespace.",
     "version": "Show the version.",
+    "help": "Show this, or what a command does.",
 }
 """Command -> what it does. The module of that name in lucid.cli holds a click command `command`."""
 

@@ -14,7 +14,7 @@ import click
 
 from lucid.cli import filespaces
 from lucid.cli.logs import Log
-from lucid.cli.predecessor import wait_for_predecessor
+from lucid.cli.predecessor import refuse_if_mounted, telling_where, wait_for_predecessor
 from lucid.cli.secrets import file_option, passphrase
 from lucid.cli.terminal import examples, size
 from lucid.config import DURABILITIES, Config, MiB, parse_size
@@ -133,11 +133,14 @@ def command(
     )
     mountpoint.require_fuse()
     mountpoint.check(plan.point, nonempty=parsed.nonempty)
-    secret = passphrase(passphrase_file)
+    filespaces.check_there(plan.store, plan.config)
+    refuse_if_mounted(plan.store, plan.config.state_dir)
     wait_for_predecessor(plan.store, plan.config.state_dir)
-    if foreground:
-        return _serve(plan, secret, lambda: None)
-    in_background(lambda ready: _serve(plan, secret, ready))
+    secret = passphrase(passphrase_file)
+    with telling_where():
+        if foreground:
+            return _serve(plan, secret, lambda: None)
+        in_background(lambda ready: _serve(plan, secret, ready))
     _tell_if_offline(plan)
     _warn_of_little_room(plan)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lucid.cli import filespaces
-from lucid.cli.secrets import file_option, new_passphrase, passphrase
+from lucid.cli.secrets import file_option, new_passphrase, passphrase, warn_if_short
 from lucid.cli.terminal import examples
 
 __all__ = ["command"]
@@ -37,12 +37,20 @@ def command(store: str, passphrase_file: Path | None, new_passphrase_file: Path 
     encrypted anew; drives that are mounted stay mounted.
     """
     store = filespaces.tidy(store)
+    filespaces.check_there(store)
     old = passphrase(passphrase_file, question="Passphrase or recovery code")
 
+    given: list[str] = []
+
     def new() -> str:
-        return new_passphrase(
-            new_passphrase_file, option="--new-passphrase-file", variable=NEW_ENVIRONMENT
+        given.append(
+            new_passphrase(
+                new_passphrase_file, option="--new-passphrase-file", variable=NEW_ENVIRONMENT
+            )
         )
+        return given[-1]
 
     filespaces.change_passphrase(store, old=old, new=new)
+    for text in given:
+        warn_if_short(text, store)
     click.echo("The passphrase is changed. Drives that are mounted stay mounted.")

@@ -1,9 +1,10 @@
-"""Waiting for the daemon of the last mount, which holds the state directory until it has uploaded
-what was left; for `lucid mount`."""
+"""Who holds the state directory that a mount wants: a drive that is mounted, or the daemon of the
+last mount, which is waited for until it has uploaded what was left. For `lucid mount`."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -11,17 +12,59 @@ import click
 from lucid.cli.terminal import Bar
 from lucid.cli.uploads import LOOK_S, show_progress
 from lucid.errors import NotMounted, StateInUse
+from lucid.local.statedir import default_place
 from lucid.mount import mountpoint, registry
 from lucid.mount.control import Call
 from lucid.types import Clock, SystemClock
 
-__all__ = ["wait_for_predecessor"]
+__all__ = ["refuse_if_mounted", "telling_where", "wait_for_predecessor"]
 
 LONGEST_S = 60.0
 """How long a mount waits; what takes longer is better left to the next mount, or waited for
 knowingly."""
 ANSWER_S = 2.0
 """A daemon that does not tell how far it is may hang; it is not waited for longer."""
+
+
+def refuse_if_mounted(store: str, state_dir: Path | None) -> None:
+    """Raises StateInUse if a mounted drive has the state directory that a mount of `store` takes.
+
+    Only what the registry tells is looked at; opening takes the lock, whoever has it.
+    """
+    for record in registry.records():
+        directory = Path(record.state_directory)
+        if state_dir is not None:
+            is_same = state_dir.resolve() == directory.resolve()
+        else:
+            is_same = record.store == store and directory.parent == default_place(bytes(16)).parent
+        if is_same and not _is_unmounted(record):
+            raise StateInUse(
+                f"The state directory {directory} is used by process {record.pid}. {_where(record)}"
+            )
+
+
+@contextmanager
+def telling_where() -> Iterator[None]:
+    """Around the start of a daemon: a StateInUse says too where the other drive is mounted."""
+    try:
+        yield
+    except StateInUse as error:
+        for record in registry.records():
+            if f"by process {record.pid}." in str(error):
+                raise StateInUse(f"{str(error).partition('. ')[0]}. {_where(record)}") from None
+        raise
+
+
+def _where(record: registry.Record) -> str:
+    return (
+        f"It has {record.store} mounted at {record.point}. Unmount that first: "
+        f"lucid umount {record.point}, or choose another directory with --state-dir."
+    )
+
+
+def _is_unmounted(record: registry.Record) -> bool:
+    # A moment after the umount the record may still say that the drive is mounted.
+    return record.phase == "closing" or mountpoint.find(Path(record.point)) is None
 
 
 def wait_for_predecessor(store: str, state_dir: Path | None, clock: Clock | None = None) -> None:
@@ -32,9 +75,7 @@ def wait_for_predecessor(store: str, state_dir: Path | None, clock: Clock | None
     for record in registry.records():
         directory = Path(record.state_directory)
         elsewhere = state_dir is not None and state_dir.resolve() != directory.resolve()
-        # A moment after the umount the record may still say that the drive is mounted.
-        unmounted = record.phase == "closing" or mountpoint.find(Path(record.point)) is None
-        if record.store == store and not elsewhere and unmounted:
+        if record.store == store and not elsewhere and _is_unmounted(record):
             _wait_for(record, clock or SystemClock())
 
 

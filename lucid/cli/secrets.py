@@ -10,11 +10,13 @@ import click
 
 from lucid.errors import UsageError
 
-__all__ = ["ENVIRONMENT", "file_option", "new_passphrase", "passphrase"]
+__all__ = ["ENVIRONMENT", "file_option", "new_passphrase", "passphrase", "warn_if_short"]
 
 ENVIRONMENT = "LUCID_PASSPHRASE"
 FILE_MAX = 64 * 1024
 TRIES = 3
+GOOD_LENGTH = 12
+"""Characters. Whoever has a copy of the store can try short passphrases one after the other."""
 
 file_option = click.option(
     "--passphrase-file",
@@ -54,6 +56,16 @@ def new_passphrase(
             return first
         click.echo("They differ. Once more.", err=True)
     raise UsageError("The two passphrases differ.")
+
+
+def warn_if_short(text: str, store: str) -> None:
+    """In one line, when a new passphrase of the filespace in `store` is easy to guess."""
+    if len(text) < GOOD_LENGTH:
+        click.echo(
+            f"lucid: warning: The passphrase is shorter than {GOOD_LENGTH} characters, and easy to "
+            f"guess for whoever can read the store. To take a longer one: lucid passphrase {store}",
+            err=True,
+        )
 
 
 def _given(file: Path | None, variable: str) -> str | None:

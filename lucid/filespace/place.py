@@ -26,7 +26,7 @@ from lucid.format.names import (
 )
 from lucid.store.base import ObjectStore
 
-__all__ = ["check_free", "directory_of", "make_directory", "no_superblock"]
+__all__ = ["check_free", "check_parent", "directory_of", "make_directory", "no_superblock"]
 
 UNFINISHED = (MEMBER_PREFIX, GENERATION_PREFIX, PROBE_PREFIX)
 """What an init leaves that ended before it wrote the superblock: harmless, and no obstacle."""
@@ -58,7 +58,17 @@ def make_directory(url: str) -> None:
         ) from error
 
 
-def _make(path: Path) -> None:
+def check_parent(url: str) -> None:
+    """Whether `make_directory` can make the directory of a file:// store, as far as names tell.
+
+    Raises BucketMissing.
+    """
+    path = directory_of(url)
+    if path is not None:
+        _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise BucketMissing(f"{path} is not a directory. Choose another place.")
     if not path.parent.is_dir():
@@ -66,6 +76,10 @@ def _make(path: Path) -> None:
             f"There is no directory {path.parent}. Make it, or mount its disk; "
             "lucid init makes only the last part."
         )
+
+
+def _make(path: Path) -> None:
+    _check_parent(path)
     path.mkdir(mode=0o700)
 
 

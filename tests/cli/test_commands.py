@@ -15,7 +15,7 @@ import pytest
 
 from lucid import errors
 from lucid.cli import filespaces, secrets
-from lucid.cli.hints import HINTS, hint_for
+from lucid.cli.hints import HINTS, WRONG_CODE, hint_for
 from lucid.cli.main import COMMANDS, main
 from lucid.cli.mount import little_room
 from lucid.cli.terminal import Bar, count, size
@@ -24,6 +24,8 @@ from lucid.errors import LucidError
 from tests.cli.conftest import Lucid, Team
 
 STORE = "file:///nowhere/store"
+BUCKET = "s3://bucket/team"
+"""A store of which nothing can be told before it is asked."""
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -125,12 +127,12 @@ def test_the_protocol_of_a_filespace_loads_without_one() -> None:
             "lucid: A cache of 63M is too small. Give --cache-size at least 64M, or 0 to keep",
         ),
         (["mount", STORE, "/mnt", "--durability", "x"], "lucid: Invalid value for '--durability'"),
-        (["init", STORE, "--block-size", "3M"], "lucid: A block is 64K, 128K, 256K, 512K or 1M"),
+        (["init", BUCKET, "--block-size", "3M"], "lucid: A block is 64K, 128K, 256K, 512K or 1M"),
         (
-            ["init", STORE, "--passphrase-file", "/proc/x"],
+            ["init", BUCKET, "--passphrase-file", "/proc/x"],
             "lucid: The passphrase file /proc/x cann",
         ),
-        (["init", STORE], "lucid: There is no terminal to ask for the passphrase. Set LUCID_"),
+        (["init", BUCKET], "lucid: There is no terminal to ask for the passphrase. Set LUCID_"),
     ],
 )
 def test_wrong_calls(
@@ -152,10 +154,34 @@ def test_each_error_has_its_exit_code(
 ) -> None:
     kind = getattr(errors, name)
     fails(kind("This is the sentence."))
-    status, out, err = said(capsys, "init", STORE)
+    status, out, err = said(capsys, "init", BUCKET)
     assert (status, out) == (kind.exit_code, "")
     assert err.splitlines()[0] == "lucid: This is the sentence."
     assert "Traceback" not in err
+
+
+def test_the_hint_to_a_wrong_recovery_code_is_another() -> None:
+    """Whoever gave the recovery code need not hear that it is taken too."""
+    assert hint_for(errors.WrongPassphrase("Wrong recovery code.")) == WRONG_CODE
+    assert "give the passphrase" in WRONG_CODE
+    hint = hint_for(errors.WrongPassphrase("Wrong passphrase."))
+    assert hint == HINTS[errors.WrongPassphrase]
+    assert "give the recovery code" in hint
+
+
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "help") == said(capsys, "--help")
+    for name in COMMANDS:
+        assert said(capsys, "help", name) == said(capsys, name, "--help")
+    assert said(capsys, "help", "nonsense") == (
+        2, "", "lucid: No such command 'nonsense'.\n  See: lucid --help\n",
+    )  # fmt: skip
+
+
+def test_the_package_shows_its_public_names_only() -> None:
+    import lucid
+
+    assert dir(lucid) == sorted(lucid.__all__)
 
 
 def test_hints_are_for_classes_and_not_twice() -> None:
@@ -171,7 +197,7 @@ def test_hints_are_for_classes_and_not_twice() -> None:
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_bug(fails: Any, capsys: pytest.CaptureFixture[str], debug: bool) -> None:
     fails(ZeroDivisionError("oh"))
-    status, _, err = said(capsys, *(["--debug"] if debug else []), "init", STORE)
+    status, _, err = said(capsys, *(["--debug"] if debug else []), "init", BUCKET)
     assert status == 70
     assert "lucid: This is a bug in lucid: ZeroDivisionError: oh" in err
     assert ("Traceback" in err) is debug
@@ -179,7 +205,7 @@ def test_a_bug(fails: Any, capsys: pytest.CaptureFixture[str], debug: bool) -> N
 
 def test_interrupted(fails: Any, capsys: pytest.CaptureFixture[str]) -> None:
     fails(KeyboardInterrupt())
-    status, _, err = said(capsys, "init", STORE)
+    status, _, err = said(capsys, "init", BUCKET)
     assert (status, err.strip()) == (130, "lucid: interrupted")
 
 
@@ -307,12 +333,56 @@ def test_the_old_passphrase_is_tried_before_the_new_one_is_asked_for(
 def test_a_passphrase_file_that_cannot_be_read(lucid: Lucid, tmp_path: Path) -> None:
     missing, binary = tmp_path / "missing", tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\n")
-    said = lucid.error(2, "init", STORE, "--passphrase-file", missing)
+    said = lucid.error(2, "init", BUCKET, "--passphrase-file", missing)
     assert said == (
         f"lucid: The passphrase file {missing} cannot be read: No such file or directory.\n"
     )
-    said = lucid.error(2, "init", STORE, "--passphrase-file", binary)
+    said = lucid.error(2, "init", BUCKET, "--passphrase-file", binary)
     assert said == f"lucid: The first line of the passphrase file {binary} is not UTF-8 text.\n"
+
+
+@pytest.mark.parametrize(
+    ("secret", "warns"), [("a", True), ("11 letters.", True), ("12 letters..", False)]
+)
+def test_a_short_passphrase_is_warned_of_and_taken(
+    lucid: Lucid, tmp_path: Path, secret: str, warns: bool
+) -> None:
+    (tmp_path / "store").mkdir()
+    store = f"file://{tmp_path}/store"
+    lucid.passphrase = secret
+    said = lucid.run("init", store).stderr
+    if warns:
+        assert said.startswith("lucid: warning: The passphrase is shorter than 12 characters")
+        assert said.endswith(f"lucid passphrase {store}\n")
+        assert said.count("\n") == 1
+    else:
+        assert said == ""
+    lucid.run("fsck", store)
+
+
+def test_a_short_new_passphrase_is_warned_of(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUCID_NEW_PASSPHRASE", "short")
+    assert "shorter than 12 characters" in team.lucid.run("passphrase", team.store).stderr
+
+
+def test_what_is_cheap_is_looked_at_before_a_passphrase_is_asked_for(
+    team: Team, tmp_path: Path
+) -> None:
+    """There is nobody to ask here: where that is told, the question came first."""
+    lucid, away = team.lucid, f"file://{tmp_path}/away"
+    lucid.passphrase = None
+    question = "There is no terminal to ask for the passphrase."
+    assert question in lucid.error(2, "init", f"file://{tmp_path}/new")
+    assert not (tmp_path / "new").exists()
+    assert f"There is no directory {tmp_path}/a" in lucid.error(6, "init", f"file://{tmp_path}/a/b")
+    assert "There is a filespace at" in lucid.error(21, "init", team.store)
+    (tmp_path / "file").touch()
+    assert "not a directory" in lucid.error(6, "init", f"file://{tmp_path}/file")
+    for command in (("fsck", away), ("passphrase", away), ("mount", away, team.point)):
+        assert f"{tmp_path}/away" in lucid.error(6, *command)
+    for command in (("init", "s3://a b"), ("fsck", "s3://a b"), ("mount", "s3://a b", team.point)):
+        assert "cannot be the name of a bucket" in lucid.error(2, *command)
+    assert question in lucid.error(2, "fsck", team.store)
 
 
 # --- Small parts -------------------------------------------------------------------------------

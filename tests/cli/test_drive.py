@@ -110,7 +110,15 @@ def test_errors_of_mount(team: Team, tmp_path: Path) -> None:
     assert error.startswith(f"lucid: Team is mounted at {team.point} already. To unmount it: lucid")
     (tmp_path / "second").mkdir()
     error = lucid.error(13, "mount", team.store, tmp_path / "second")
-    assert "is used by process" in error
+    (record,) = registry.records()
+    assert f"is used by process {record.pid}. It has {team.store} mounted at {team.point}." in error
+    lucid.passphrase = None
+    assert "is used by process" in lucid.error(13, "mount", team.store, tmp_path / "second")
+    lucid.passphrase = "correct horse"
+    # By another address of the same store, only the lock of the state directory tells.
+    (tmp_path / "link").symlink_to(team.directory)
+    error = lucid.error(13, "mount", f"file://{tmp_path}/link", tmp_path / "second")
+    assert f"is used by process {record.pid}. It has {team.store} mounted at {team.point}." in error
     assert error.endswith("or choose another directory with --state-dir.\n")
 
 
