@@ -60,7 +60,8 @@ class Notifier:
 
     The kernel itself knows what it was given: for anything else it answers ENOENT within two
     microseconds, which is cheaper than a table of ours with 100 bytes an inode.
-    Guarded by _wake: _pending, _stopping, _look, _lost_names. The thread's own: _held_back.
+    Guarded by _wake: _pending, _stopping, _look, _lost_names, _heard, _told (batches of changes that
+    came, and of which the kernel was told). The thread's own: _held_back.
     """
 
     def __init__(self, queue_max: int = QUEUE_MAX) -> None:
@@ -71,6 +72,9 @@ class Notifier:
         self._stopping = False
         self._look = False
         self._lost_names = 0
+        self._heard = 0
+        self._told = 0
+        self._taken_upto = 0
         self._fd = -1
         self._thread: threading.Thread | None = None
         self.transfers = Transfers(self._transfer_ended)
@@ -100,7 +104,14 @@ class Notifier:
                 return
             for change in changes:
                 self._add((change.ino, change.name))
-            self._wake.notify()
+            self._heard += 1
+            self._wake.notify_all()
+
+    def wait_told(self, timeout_s: float) -> bool:
+        """Returns when the kernel was told of all that came so far; False: not in time."""
+        with self._wake:
+            upto = self._heard
+            return self._wake.wait_for(lambda: self._told >= upto or self._stopping, timeout_s)
 
     def inode_moved(self, ino: int) -> None:
         """The kernel holds pages of this inode that are not where the bytes are."""
@@ -109,7 +120,7 @@ class Notifier:
     def _transfer_ended(self) -> None:
         with self._wake:
             self._look = True
-            self._wake.notify()
+            self._wake.notify_all()
 
     def _add(self, key: Key) -> None:
         """REQUIRES: _wake is held.
@@ -129,6 +140,7 @@ class Notifier:
             if self._stopping:
                 return None
             taken, self._pending = list(self._pending), {}
+            self._taken_upto = self._heard
             lost, self._lost_names = self._lost_names, 0
             self._look = False
         if lost:
@@ -142,6 +154,9 @@ class Notifier:
                 for message in messages:
                     if self._stopping or not self._send(message):
                         return
+                with self._wake:
+                    self._told = self._taken_upto
+                    self._wake.notify_all()
         except Exception:
             log.exception("the notifier ended; changes of others show after a second, or a remount")
 

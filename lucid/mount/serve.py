@@ -22,7 +22,7 @@ from pathlib import Path
 from lucid.errors import MountPointBusy, NotMounted
 from lucid.filespace.surface import Progress, Surface
 from lucid.mount import mountpoint, older, registry
-from lucid.mount.control import ControlServer, Progressing
+from lucid.mount.control import Command, ControlServer, Progressing
 from lucid.mount.options import MountOptions
 from lucid.mount.session import Session
 from lucid.mount.signals import SignalThread
@@ -32,6 +32,8 @@ __all__ = ["serve"]
 
 log = logging.getLogger(__name__)
 
+TOLD_S = 2.0
+"""How long an answer waits for the kernel to hear what changed. It hears within milliseconds."""
 END_S = 5.0
 """From a signal, or an unmount that does not wait, to the end of the process."""
 GENTLY_S = 1.5
@@ -114,7 +116,10 @@ class _Service:
             "sync": self._sync,
             "cache": self._cache,
             "stop": self._stop,
-            **older.commands(self._surface_now),
+            **{
+                name: self._then_told(command)
+                for name, command in older.commands(self._surface_now).items()
+            },
         })  # fmt: skip
         self._record = registry.Record(
             str(self._point), place, self._store, os.getpid(),
@@ -240,6 +245,17 @@ class _Service:
         status = self._surface_now().status()._asdict()
         phase = "closing" if self._unmounted.is_set() else "mounted"
         return status | {"mountpoint": str(self._point), "pid": os.getpid(), "phase": phase}
+
+    def _then_told(self, command: Command) -> Command:
+        """The answer comes when the kernel shows what the command did."""
+
+        def run(request: Message, progressing: Progressing) -> Message:
+            answer = command(request, progressing)
+            if self._session is not None:
+                self._session.wait_told(TOLD_S)
+            return answer
+
+        return run
 
     def _progress_message(self) -> Message:
         progress = self._last

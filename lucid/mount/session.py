@@ -112,6 +112,10 @@ class Session:
             if ended.wait(WAKE_S):
                 return
 
+    def wait_told(self, timeout_s: float) -> None:
+        """Returns when the kernel has forgotten what has changed behind its back so far."""
+        self._notifier.wait_told(timeout_s)
+
     def _mount(self) -> int:
         """The descriptor of /dev/fuse that this mount uses."""
         before, sessions = set(_fuse_descriptors()), low.stats()["sessions"]

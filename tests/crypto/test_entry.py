@@ -21,7 +21,7 @@ from lucid.format.entry import (
     signed_bytes,
 )
 from lucid.format.hashes import ZERO_HASH, hash_bytes
-from lucid.format.ops import Drop, Setxattr
+from lucid.format.ops import RULES, Drop, Setxattr
 from tests.crypto.reference import fixed_entropy
 from tests.format import values
 from tests.format.values import TIME_NS
@@ -181,9 +181,9 @@ def test_a_body_out_of_form_is_void(packed: bytes) -> None:
 def test_who_does_not_know_the_rules_of_genesis_stops() -> None:
     first = BODY._replace(session=0, session_previous=ZERO_HASH, segments=(), ops=(values.GENESIS,))
     fields = unpack(encode_body(first))
-    fields[7][0][4] = 2
+    fields[7][0][4] = RULES + 1
     packed = pack(fields)
-    with pytest.raises(UnsupportedFormat, match="rules 2"):
+    with pytest.raises(UnsupportedFormat, match=f"rules {RULES + 1}"):
         opened(sealed_by_hand(packed, sequence=1), 1)
     assert reason(sealed_by_hand(packed)) is VoidReason.FORMAT
 

@@ -6,6 +6,7 @@ import gc
 import random
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -213,14 +214,17 @@ def test_readers_while_versions_come_and_go(tmp_path: Path) -> None:
 
         def write() -> None:
             chance = random.Random(1)
+            ends = time.monotonic() + 30
             try:
-                for _ in range(1_500):
+                while min(served) < 20 and time.monotonic() < ends:
                     hits.shadow(5)
                     at = chance.randrange(6)
                     hits.drop_map(5)
                     newest[0] = at
                     hits.set_map(5, rig.map([rig.row(contents.segments[at])], SIZE))
                     hits.unshadow(5)
+                    # A moment in which there is something to serve.
+                    time.sleep(0.0005)
             finally:
                 done.set()
 
@@ -240,7 +244,7 @@ def test_readers_while_versions_come_and_go(tmp_path: Path) -> None:
         run_all([write, *(partial(read, which) for which in range(3))])
         hits.open(1, 5, streams())
         assert hits.read(1, 0, SIZE) == contents.plain[newest[0]]
-        assert all(served)
+        assert min(served) >= 20
         assert rig.reader.stats()["buffers_out"] == 0
 
 

@@ -33,15 +33,15 @@ class Drive:
         self.ended_by: list[int | BaseException | None] = []
         self.aborted = False
         self._ready = threading.Event()
+        self.session = Session(
+            self.surface, self.point, self.options, on_ready=self._ready.set, workers=16
+        )
         self._thread = threading.Thread(target=self._run, name="test-drive", daemon=True)
         self._watchdog = threading.Timer(WATCHDOG_S, self.abort)
 
     def _run(self) -> None:
-        session = Session(
-            self.surface, self.point, self.options, on_ready=self._ready.set, workers=16
-        )
         try:
-            self.ended_by.append(session.run())
+            self.ended_by.append(self.session.run())
         except BaseException as error:
             self.ended_by.append(error)
             self._ready.set()

@@ -309,3 +309,15 @@ def test_the_watchdog_ends_a_hung_mount(
     assert failed == [errno.ECONNABORTED]
     release.set()
     drive.join()
+
+
+def test_the_notifier_says_when_the_kernel_was_told(drive: Drive) -> None:
+    """What `lucid restore` waits for before it answers."""
+    (drive.point / "f").write_bytes(b"one")
+    ino = (drive.point / "f").stat().st_ino
+    notifier = drive.session._notifier
+    assert notifier.wait_told(10.0), "nothing came yet"
+    for number in range(50):
+        drive.surface.remote_write(ino, 0, b"%03d" % number)
+        assert notifier.wait_told(10.0)
+        assert (drive.point / "f").read_bytes() == b"%03d" % number
