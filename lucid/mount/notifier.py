@@ -60,8 +60,9 @@ class Notifier:
 
     The kernel itself knows what it was given: for anything else it answers ENOENT within two
     microseconds, which is cheaper than a table of ours with 100 bytes an inode.
-    Guarded by _wake: _pending, _stopping, _look, _lost_names, _heard, _told (batches of changes that
-    came, and of which the kernel was told). The thread's own: _held_back.
+    Guarded by _wake: _pending, _stopping, _look, _lost_names, _heard, _told, _taken_upto (batches of
+    changes that came, of which the kernel was told, and that are being told). The thread's own:
+    _held_back.
     """
 
     def __init__(self, queue_max: int = QUEUE_MAX) -> None:
