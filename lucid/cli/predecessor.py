@@ -38,9 +38,7 @@ def refuse_if_mounted(store: str, state_dir: Path | None) -> None:
         else:
             is_same = record.store == store and directory.parent == default_place(bytes(16)).parent
         if is_same and not _is_unmounted(record):
-            raise StateInUse(
-                f"The state directory {directory} is used by process {record.pid}. {_where(record)}"
-            )
+            raise _in_use(record)
 
 
 @contextmanager
@@ -51,14 +49,15 @@ def telling_where() -> Iterator[None]:
     except StateInUse as error:
         for record in registry.records():
             if f"by process {record.pid}." in str(error):
-                raise StateInUse(f"{str(error).partition('. ')[0]}. {_where(record)}") from None
+                raise _in_use(record) from None
         raise
 
 
-def _where(record: registry.Record) -> str:
-    return (
-        f"It has {record.store} mounted at {record.point}. Unmount that first: "
-        f"lucid umount {record.point}, or choose another directory with --state-dir."
+def _in_use(record: registry.Record) -> StateInUse:
+    return StateInUse(
+        f"The state directory {record.state_directory} is used by process {record.pid}. "
+        f"It has {record.store} mounted at {record.point}. Unmount that one first "
+        f"(lucid umount {record.point}), or choose another directory with --state-dir."
     )
 
 
