@@ -19,6 +19,7 @@ from lucid.cli.secrets import file_option, passphrase
 from lucid.cli.terminal import examples, size
 from lucid.config import DURABILITIES, Config, MiB, parse_size
 from lucid.errors import LucidError, UsageError
+from lucid.local.staging import DISK_FREE_MIN
 from lucid.mount import mountpoint, registry
 from lucid.mount.control import ask
 from lucid.mount.daemon import in_background
@@ -175,7 +176,8 @@ def little_room(place: str, config: Config, cached: int, staged: int) -> str:
         return ""
     return (
         f"Only {size(free)} are free on the disk of {place}; the cache may take {size(cache)} more "
-        f"and unsent changes {size(staging)}. Choose another --state-dir, or make room."
+        f"and unsent changes {size(staging)}. With less than {size(DISK_FREE_MIN)} free, writing "
+        "is refused. Choose another --state-dir, or make room."
     )
 
 

@@ -2,7 +2,7 @@
 
 What is where is the engine's CacheMap; this owns the files. A cache file is never trusted: every
 block in it opens with its tag or is a miss. A broken cache disk is bypassed for a while, never a
-failure. Any thread may call; no lock but the one of a rename is held over I/O.
+failure. Any thread may call; no lock but those of a rename and of an eviction is held over I/O.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.pool import Pool
 from lucid.errors import LocalError
-from lucid.local.disk import Disk
+from lucid.local.disk import FULL, Disk
 from lucid.local.staging import StagingArea
 from lucid.types import Clock, SegmentId
 
@@ -25,6 +25,15 @@ BYPASS_S = 30.0
 """After an error of its disk the cache is left alone for this long."""
 EVICT_SLACK = 32 * 1024 * 1024
 """Evict this much below the limit, so that not every fetch evicts."""
+LOOK_EVERY = 8
+"""After so many segments of at most 8 MiB the cache looks whether its disk is nearly full."""
+LOOK_WELL_EVERY = 64
+"""After so many it also keeps its whole floor under the free space."""
+NEARLY_FULL = 128 * 1024 * 1024
+"""With less free than this between those, it gives up all but KEEP_TO_READ: journal, replica and
+staging write here too."""
+KEEP_TO_READ = 64 * 1024 * 1024
+"""What fetches that are under way at once fill."""
 _WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
@@ -49,12 +58,12 @@ class SegmentCache:
         self._clock = clock
         self.limit_bytes = limit_bytes
         self._free_bytes = free_bytes
-        self._lock = threading.Lock()
         self._moving = threading.Lock()
         """Held while a file goes from staging into the cache: in between it is in neither."""
-        self._evicting = False
+        self._evicting = threading.Lock()
+        """Held by the one thread that evicts."""
         self._bypass_until = 0.0
-        self._since_check = 0
+        self._looks = 0
         self.problem = ""
         """One sentence while the cache is bypassed."""
 
@@ -102,11 +111,20 @@ class SegmentCache:
     def fill(self, fd: int, slot: int, offset: int, data: memoryview) -> bool:
         """Write fetched bytes (whole units) and make them present. False: the cache failed."""
         try:
-            self._disk.pwrite(fd, data, offset)
+            self._write(fd, data, offset)
         except OSError as error:
             self.broken(error)
             return False
         return self._map.set_present(slot, offset, len(data))
+
+    def _write(self, fd: int, data: memoryview, offset: int) -> None:
+        """On a full disk older segments give way. Raises OSError."""
+        try:
+            self._disk.pwrite(fd, data, offset)
+        except OSError as error:
+            if error.errno not in FULL or not self.give_way(len(data)):
+                raise
+            self._disk.pwrite(fd, data, offset)
 
     def close_fill(self, fd: int) -> None:
         self._disk.close(fd)
@@ -142,21 +160,31 @@ class SegmentCache:
     def make_room(self) -> None:
         """Evict until the cache is below its limit and the disk has its free floor."""
         excess = self._map.total_charge - self.limit_bytes
-        self._since_check += 1
-        if self._since_check >= 64:
-            self._since_check = 0
+        self._looks += 1
+        if self._looks % LOOK_EVERY == 0:
             with suppress(OSError):
-                short = self._free_bytes - self._disk.space(self._directory).available
-                excess = max(excess, short)
+                free = self._disk.space(self._directory).available
+                if self._looks % LOOK_WELL_EVERY == 0:
+                    excess = max(excess, self._free_bytes - free)
+                elif excess <= 0:
+                    # What is being read stays: a disk that others filled must not stop reading.
+                    spare = self._map.total_charge - KEEP_TO_READ
+                    if (short := min(NEARLY_FULL - free, spare)) > 0:
+                        self.evict(short, wait=False)
         if excess > 0:
-            self.evict(excess + min(EVICT_SLACK, self.limit_bytes // 8))
+            self.evict(excess + min(EVICT_SLACK, self.limit_bytes // 8), wait=False)
 
-    def evict(self, size: int) -> int:
-        """Unlink least useful segments until about `size` bytes are free; returns how many were."""
-        with self._lock:
-            if self._evicting:
-                return 0
-            self._evicting = True
+    def give_way(self, size: int) -> int:
+        """Somebody needs `size` bytes of this disk now; returns how many were freed."""
+        return self.evict(size + min(EVICT_SLACK, self.limit_bytes // 8))
+
+    def evict(self, size: int, *, wait: bool = True) -> int:
+        """Unlink least useful segments until about `size` bytes are free; returns how many were.
+
+        While another thread evicts it waits for its turn, or without `wait` leaves it to that one.
+        """
+        if not self._evicting.acquire(blocking=wait):
+            return 0
         freed = 0
         try:
             while freed < size:
@@ -175,8 +203,7 @@ class SegmentCache:
                     self._map.forget(slot)
                     freed += charge
         finally:
-            with self._lock:
-                self._evicting = False
+            self._evicting.release()
         return freed
 
     def clear(self) -> int:

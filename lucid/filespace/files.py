@@ -11,11 +11,13 @@ import stat
 import threading
 
 from lucid.data.draft import Draft
+from lucid.data.segments import SegmentState
 from lucid.engine.blockmap import BlockMap
 from lucid.engine.streams import Streams
 from lucid.errors import (
     BadHandle,
     DataError,
+    DiskFull,
     Exists,
     InternalError,
     IsDirectory,
@@ -92,6 +94,9 @@ class Files:
         """A new private file: the log hears of it when it is published."""
         parts = self._parts
         check_name(name)
+        parts.check_writable()
+        # A file that no byte could follow is not made: others would see it, empty.
+        self._wait_for_room(0)
         with parts.order.lock:
             parts.check_writable()
             parts.directory(parent)
@@ -181,6 +186,8 @@ class Files:
         draft = parts.table.get(ino)
         if draft is None:
             self._check_published(ino)
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            self._wait_for_room(0)
         handle = self._handle(ino, flags)
         try:
             if flags & os.O_TRUNC:
@@ -250,38 +257,89 @@ class Files:
         self._follow(handle)
         self._wait_for_room(len(data))
         memory = parts.memory.writing
-        # A little for the rows of each file, and the two blocks that this write begins and ends in.
-        parts.staged.ensure(
-            memory.taken + 2 * parts.geometry.block_size + ROW_BYTES * len(parts.table)
-        )
         if memory.taken > memory.total * SPILL_ABOVE:
             self._spill()
-        # Room is taken before the lock: who waits for memory must not keep others from their
-        # drafts.
-        with (
-            memory.held(min(len(data), memory.total), parts.config.write_wait_s),
-            self.writing(handle) as draft,
-        ):
-            count = parts.drafting.write(draft, offset, data, handle.append and not in_place)
+        deadline = parts.clock.monotonic() + parts.config.write_wait_s
+        while True:
+            try:
+                # Room is taken before the lock: who waits for memory must not keep others from
+                # their drafts.
+                with (
+                    memory.held(min(len(data), memory.total), parts.config.write_wait_s),
+                    self.writing(handle) as draft,
+                ):
+                    appends = handle.append and not in_place
+                    count = parts.drafting.write(draft, offset, data, appends)
+                    break
+            except DiskFull as refusal:
+                # No room for one segment more: nothing of this write was accepted.
+                self._wait_for_leaving(refusal, deadline)
         handle.wrote = True
         return count
 
     def _wait_for_room(self, size: int) -> None:
-        """Staging is full: wait while the store takes what is there, else say so before anything is
-        accepted."""
+        """Room for `size` more bytes in staging. Without it, wait while the store takes what is
+        there, else say so before anything is accepted. Raises DiskFull, StagingFull, LocalError.
+        """
+        parts = self._parts
+        refusal = self._refusal(size)
+        deadline = parts.clock.monotonic() + parts.config.write_wait_s
+        while refusal is not None:
+            self._wait_for_leaving(refusal, deadline)
+            refusal = self._refusal(size)
+
+    def _wait_for_leaving(self, refusal: DiskFull, deadline: float) -> None:
+        """Wait a moment for the store to take something of what is staged; raises `refusal` when it
+        takes nothing, or after `deadline` (monotonic seconds)."""
+        parts = self._parts
+        waits = parts.is_online() and parts.clock.monotonic() < deadline
+        if not waits or not self._is_leaving():
+            raise refusal
+        parts.commit_now()
+        parts.order.wait_news(0.1)
+
+    def _refusal(self, size: int) -> DiskFull | None:
+        """Have room aside for `size` bytes, in what may be staged and on the disk; or why not."""
         parts = self._parts
         limit = parts.config.staging_bytes
-        if parts.staging.used_bytes + size <= limit:
-            return
-        deadline = parts.clock.monotonic() + parts.config.write_wait_s
-        while parts.staging.used_bytes + size > limit:
-            parts.commit_now()
-            if not parts.is_online() or parts.clock.monotonic() >= deadline:
-                raise StagingFull(
-                    f"{parts.staging.used_bytes >> 20} MiB wait for the store, and the limit is "
-                    f"{limit >> 20} MiB. Bring the store back, or wait until it has caught up."
-                )
-            parts.order.wait_news(0.1)
+        if parts.staging.used_bytes + size > limit:
+            return StagingFull(
+                f"{parts.staging.used_bytes >> 20} MiB wait for the store, and the limit is "
+                f"{limit >> 20} MiB. Bring the store back, or wait until it has caught up."
+            )
+        # A little for the rows of each file, and the two blocks that a write begins and ends in.
+        rows = ROW_BYTES * (len(parts.table) + 1)
+        try:
+            parts.staged.ensure(parts.memory.writing.taken + 2 * parts.geometry.block_size + rows)
+        except DiskFull as error:
+            return error
+        return None
+
+    def _is_leaving(self) -> bool:
+        """Whether anything is on its way from staging into the store: there it becomes cache, which
+        gives way. When nothing else is, the largest open file goes, as far as it is written."""
+        if self._is_sending():
+            return True
+        drafts = [
+            draft
+            for draft in self._parts.table.all()
+            if draft.owner.sealed_bytes and draft.unpublished
+            if not (draft.unlinked or draft.failure or draft.gone)
+        ]
+        for draft in sorted(drafts, key=lambda draft: -draft.owner.sealed_bytes)[:1]:
+            self.publish_quietly(draft)
+        return self._is_sending()
+
+    def _is_sending(self) -> bool:
+        parts = self._parts
+        if parts.order.pending or parts.publisher.waiting:
+            return True
+        # Ops are settled a moment before their segments go from staging into the cache.
+        drafted = set[bytes]().union(*(list(d.owner.segments) for d in parts.table.all()))
+        return any(
+            segment not in drafted and parts.staged.state(segment) in (None, SegmentState.UPLOADED)
+            for segment, _ in parts.staging.segments()
+        )
 
     def _spill(self) -> None:
         """Memory is short: the drafts with the most dirty bytes put them into the journal."""

@@ -19,13 +19,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
 from lucid.errors import InternalError, LocalError, StagingFull, StateDamaged, Stopped
 from lucid.format.journal import NO_MARK, Begin, Mark, Record, encode_record
-from lucid.local.disk import Disk, local_error, local_errors
+from lucid.local.disk import FULL, Disk, local_error, local_errors
 from lucid.local.files import JournalFiles, file_path
 from lucid.local.frames import JournalKeys, Position
 from lucid.local.replay import NEW_SUFFIX, Replay, ReplayReport
@@ -75,6 +76,8 @@ class Journal:
         self._file_bytes = file_bytes
         self._reserve = min(reserve_bytes, file_bytes // 8)
         self._limit = limit_bytes
+        self.give_way: Callable[[int], int] = lambda size: 0
+        """Asked for bytes of this disk when it is full; says how many it freed."""
         self._lock = threading.Lock()
         self._moved = threading.Condition(self._lock)
         """Told whenever one of the four below changes."""
@@ -336,7 +339,15 @@ class Journal:
         if path.name in self._void:
             self._sweep()
         size = max(self._file_bytes, need)
-        return FileWriter.create(self._disk, path, self._keys, self._entropy, number, size, need)
+        begin = partial(
+            FileWriter.create, self._disk, path, self._keys, self._entropy, number, size, need
+        )
+        try:
+            return begin()
+        except OSError as error:
+            if error.errno not in FULL or not self.give_way(size):
+                raise
+            return begin()
 
     def _take_back(self, file: FileWriter, error: BaseException) -> None:
         """A file that did not come to be. If it may come back, nothing is safe to append to."""

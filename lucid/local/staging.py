@@ -11,19 +11,24 @@ the owner removes those that no record names. Any thread may call. No lock is he
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from lucid.errors import DiskFull, InternalError, LocalError, StagingFull, Stopped
-from lucid.local.disk import Buffer, Disk, local_error, local_errors
+from lucid.local.disk import FULL, Buffer, Disk, local_error, local_errors
 from lucid.types import Clock, SegmentId, SystemClock
 
-__all__ = ["StagedFile", "StagingArea"]
+__all__ = ["DISK_FREE_MIN", "StagedFile", "StagingArea"]
 
+log = logging.getLogger(__name__)
+
+DISK_FREE_MIN = 64 * 1024 * 1024
+"""Staging leaves this much of its disk to the journal and the replica, which cannot go without."""
 SEGMENT_ID_BYTES = 32
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NOFOLLOW
@@ -72,6 +77,8 @@ class StagingArea:
         self._limit = limit_bytes
         self._free_min = free_bytes_min
         self._clock = clock or SystemClock()
+        self.give_way: Callable[[int], int] = lambda size: 0
+        """Asked for bytes of this disk when it is short; says how many it freed."""
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._waiting: deque[object] = deque()
@@ -83,6 +90,8 @@ class StagingArea:
         self._names_synced = 0
         self._hopeless = 0
         """Raised by `fail_waiting`: who began to wait before it gives up."""
+        self._refused = 0
+        """Bytes that were asked for when the disk last had no room, 0 after it had some."""
         self._closed = False
         self._take_stock()
 
@@ -129,6 +138,17 @@ class StagingArea:
                 self._waiting.remove(ticket)
                 self._room.notify_all()
 
+    def refusal(self, can_give_way: int = 0) -> str:
+        """One sentence while the disk is too full for writing, else an empty one.
+
+        `can_give_way`: bytes that `give_way` may be able to free. Raises LocalError.
+        """
+        with self._lock:
+            refused = self._refused
+        if refused:
+            return self._sentence(refused) if self._short_of(refused) > 0 else ""
+        return self._sentence(0) if self._short_of(0) > can_give_way else ""
+
     def unreserve(self, count: int) -> None:
         """Give back room that was reserved and is not needed."""
         with self._lock:
@@ -158,7 +178,7 @@ class StagingArea:
         with local_errors(doing):
             fd = self._disk.open(path, _CREATE)
             try:
-                self._disk.fallocate(fd, 0, size)
+                self._set_aside(fd, size)
             except OSError:
                 self._disk.close(fd)
                 self._disk.unlink(path)
@@ -288,19 +308,49 @@ class StagingArea:
             f" {self._limit >> 20} MiB. Bring the store back, or wait until it has caught up."
         )
 
+    def _set_aside(self, fd: int, size: int) -> None:
+        """The disk may be fuller than it said: then others give way, once. Raises OSError."""
+        try:
+            self._disk.fallocate(fd, 0, size)
+        except OSError as error:
+            if error.errno not in FULL or not self.give_way(size):
+                raise
+            self._disk.fallocate(fd, 0, size)
+
     def _check_disk(self, count: int) -> None:
-        """A floor under the free space of the disk, counting what was promised already."""
-        if not self._free_min:
-            return
-        with local_errors(f"look at the disk of {self._directory}"):
-            free = self._disk.space(self._directory).available
+        """A floor under the free space of the disk: others give way, else DiskFull is raised."""
+        short = self._short_of(count)
+        if short > 0 and self.give_way(short):
+            short = self._short_of(count)
         with self._lock:
-            promised = self._reserved + count
-        if free - promised < self._free_min:
-            raise DiskFull(
-                f"Only {free >> 20} MiB are free on the disk of {self._directory}."
-                " Free some space there: unsent changes need it."
-            )
+            began = short > 0 and not self._refused
+            self._refused = max(count, 1) if short > 0 else 0
+        if short <= 0:
+            return
+        sentence = self._sentence(count)
+        if began:
+            log.warning("%s", sentence)
+        raise DiskFull(f"{sentence} Free some space there: unsent changes need it.")
+
+    def _free(self) -> int:
+        with local_errors(f"look at the disk of {self._directory}"):
+            return self._disk.space(self._directory).available
+
+    def _short_of(self, count: int) -> int:
+        """Bytes that must become free before `count` more can be promised; 0 or less for none."""
+        if not self._free_min:
+            return 0
+        free = self._free()
+        with self._lock:
+            return self._free_min + self._reserved + count - free
+
+    def _sentence(self, count: int) -> str:
+        free = self._free()
+        more = "" if free < self._free_min else f" beside {-(-count >> 20)} MiB for a segment"
+        return (
+            f"Writing is refused: {free >> 20} MiB are free under {self._directory}, and"
+            f" {self._free_min >> 20} MiB are kept{more}."
+        )
 
     def _spend(self, count: int) -> None:
         if not 0 <= count <= self._reserved:

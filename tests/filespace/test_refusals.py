@@ -236,7 +236,11 @@ def _fill(space: Space) -> None:
     assert refused
     assert len(kept) >= 8
     for number in range(40):
-        handle, _ = fs.tree.create(1, b"small%d" % number, 0o644, 0, 0, os.O_WRONLY)
+        try:
+            handle, _ = fs.tree.create(1, b"small%d" % number, 0o644, 0, 0, os.O_WRONLY)
+        except DiskFull:
+            refused += 1
+            continue
         try:
             fs.tree.write(handle, 5, some_bytes(number, 50_000))
             kept[f"/small{number}"] = bytes(5) + some_bytes(number, 50_000)

@@ -286,6 +286,28 @@ def test_on_a_nearly_full_disk_a_smaller_file_is_begun(
     journal.close()
 
 
+def test_others_give_way_before_a_full_disk_refuses_a_file(
+    forgetful: ForgetfulDisk, root: Path
+) -> None:
+    journal = open_journal(forgetful, root)
+    asked: list[int] = []
+
+    def give_way(size: int) -> int:
+        asked.append(size)
+        forgetful.heal()
+        return size
+
+    journal.give_way = give_way
+    forgetful.fail("fallocate", errno.ENOSPC, count=10_000)
+    accepted = 0
+    while journal.append(patch(accepted, 1000)).file == 1:
+        accepted += 1
+    assert asked == [FILE_BYTES]
+    assert (root / f"{2:016x}").stat().st_size == FILE_BYTES, "not a smaller one"
+    journal.close()
+    assert read_back(forgetful, root)[0] == list(range(accepted + 1))
+
+
 def test_a_full_disk_at_the_start_is_told(forgetful: ForgetfulDisk, root: Path) -> None:
     with open_journal(forgetful, root) as journal:
         journal.append(patch(1))

@@ -248,10 +248,65 @@ def test_a_floor_under_the_free_space(forgetful: ForgetfulDisk, root: Path) -> N
     area = StagingArea(forgetful, root, LIMIT, free_bytes_min=10_000)
     forgetful.available = 10_500
     area.reserve(400)
-    with pytest.raises(DiskFull, match="free on the disk"):
+    with pytest.raises(DiskFull, match="are free under"):
         area.reserve(200)
     area.unreserve(400)
     area.reserve(500)
+
+
+def test_others_give_way_before_a_full_disk_refuses(forgetful: ForgetfulDisk, root: Path) -> None:
+    area = StagingArea(forgetful, root, LIMIT, free_bytes_min=10_000)
+    asked: list[int] = []
+
+    def give_way(size: int) -> int:
+        asked.append(size)
+        assert forgetful.available is not None
+        forgetful.available += size
+        return size
+
+    area.give_way = give_way
+    forgetful.available = 9_000
+    area.reserve(400)
+    assert asked == [1_400]
+    assert area.refusal() == ""
+    area.reserve(100)
+    assert asked == [1_400, 100]
+
+
+def test_a_disk_that_is_fuller_than_it_said(forgetful: ForgetfulDisk, root: Path) -> None:
+    area = StagingArea(forgetful, root, LIMIT)
+    forgetful.fail("fallocate", errno.ENOSPC)
+    with pytest.raises(DiskFull):
+        area.create(segment(1), 1000)
+    forgetful.fail("fallocate", errno.ENOSPC)
+    area.give_way = lambda size: size
+    area.create(segment(1), 1000)
+    assert area.used_bytes == 1000
+
+
+def test_a_refusal_is_said_once_and_for_as_long_as_it_lasts(
+    forgetful: ForgetfulDisk, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    area = StagingArea(forgetful, root, LIMIT, free_bytes_min=64 << 20)
+    forgetful.available = 43 << 20
+    sentence = f"Writing is refused: 43 MiB are free under {root}, and 64 MiB are kept."
+    assert area.refusal() == sentence
+    assert area.refusal(can_give_way=21 << 20) == "", "room that can be made is none too few"
+    for _ in range(3):
+        with pytest.raises(DiskFull):
+            area.reserve(1000)
+    assert caplog.messages == [sentence]
+    assert area.refusal(can_give_way=21 << 20) == sentence, "it was asked for, and not made"
+    forgetful.available = 64 << 20
+    more = f"64 MiB are free under {root}, and 64 MiB are kept beside 1 MiB for a segment."
+    assert area.refusal() == f"Writing is refused: {more}"
+    forgetful.available = 65 << 20
+    assert area.refusal() == ""
+    area.reserve(1000)
+    forgetful.available = 1 << 20
+    with pytest.raises(DiskFull):
+        area.reserve(1000)
+    assert len(caplog.messages) == 2
 
 
 # -- a disk that fails
