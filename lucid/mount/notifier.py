@@ -60,8 +60,8 @@ class Notifier:
 
     The kernel itself knows what it was given: for anything else it answers ENOENT within two
     microseconds, which is cheaper than a table of ours with 100 bytes an inode.
-    Guarded by _wake: _pending, _stopping, _look, _lost_names, _heard, _told, _taken_upto (batches of
-    changes that came, of which the kernel was told, and that are being told). The thread's own:
+    Guarded by _wake: _pending, _stopping, _look, _lost_names; _heard, _taken_upto and _told: batches
+    of changes that came, that are being told, and that the kernel was told of. The thread's own:
     _held_back.
     """
 
