@@ -60,9 +60,9 @@ class Notifier:
 
     The kernel itself knows what it was given: for anything else it answers ENOENT within two
     microseconds, which is cheaper than a table of ours with 100 bytes an inode.
-    Guarded by _wake: _pending, _stopping, _look, _lost_names; _heard, _taken_upto and _told: batches
-    of changes that came, that are being told, and that the kernel was told of. The thread's own:
-    _held_back.
+    Guarded by _wake: _pending, _stopping, _look, _lost_names; _heard, _taken_upto and _told:
+    batches of changes that came, that are being told, and that the kernel was told of. The
+    thread's own: _held_back.
     """
 
     def __init__(self, queue_max: int = QUEUE_MAX) -> None:
