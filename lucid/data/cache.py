@@ -162,15 +162,15 @@ class SegmentCache:
         excess = self._map.total_charge - self.limit_bytes
         self._looks += 1
         if self._looks % LOOK_EVERY == 0:
+            whole = self._looks % LOOK_WELL_EVERY == 0
+            floor = max(self._free_bytes, NEARLY_FULL) if whole else NEARLY_FULL
             with suppress(OSError):
-                free = self._disk.space(self._directory).available
-                if self._looks % LOOK_WELL_EVERY == 0:
-                    excess = max(excess, self._free_bytes - free)
-                elif excess <= 0:
-                    # What is being read stays: a disk that others filled must not stop reading.
-                    spare = self._map.total_charge - KEEP_TO_READ
-                    if (short := min(NEARLY_FULL - free, spare)) > 0:
-                        self.evict(short, wait=False)
+                # What is being read stays: a disk that others filled must not stop reading.
+                spare = self._map.total_charge - KEEP_TO_READ
+                short = min(floor - self._disk.space(self._directory).available, spare)
+                if short > max(excess, 0):
+                    self.evict(short, wait=False)
+                    excess = 0
         if excess > 0:
             self.evict(excess + min(EVICT_SLACK, self.limit_bytes // 8), wait=False)
 
