@@ -317,13 +317,15 @@ class Files:
 
     def _is_leaving(self) -> bool:
         """Whether anything is on its way from staging into the store: there it becomes cache, which
-        gives way. When nothing else is, the largest open file goes, as far as it is written."""
+        gives way. When nothing else is, the largest open file goes, as far as it is written; but
+        only what would soon: a name that nobody has seen yet appears with all of its bytes."""
         if self._is_sending():
             return True
         drafts = [
             draft
             for draft in self._parts.table.all()
             if draft.owner.sealed_bytes and draft.unpublished
+            if not (draft.private or draft.truncated)
             if not (draft.unlinked or draft.failure or draft.gone)
         ]
         for draft in sorted(drafts, key=lambda draft: -draft.owner.sealed_bytes)[:1]:

@@ -49,10 +49,11 @@ def check(fs: Filespace, path: str, pieces: int) -> None:
 
 @only_root
 @pytest.mark.parametrize("floor", [0, 1 << 30])
-def test_a_file_larger_than_the_disk(space: Space, small: Path, floor: int) -> None:
+def test_a_file_that_grows_larger_than_the_disk(space: Space, small: Path, floor: int) -> None:
     """The store takes what is written, and what it has gives way."""
     with space.connect("small/state", cache_free_bytes=floor) as fs:
-        with fs.open("/large", "wb") as file:
+        fs.write_bytes("/large", b"")
+        with fs.open("/large", "ab") as file:
             for number in range(320):
                 file.write(piece(number))
         fs.sync(timeout=WAIT_S)
@@ -60,6 +61,23 @@ def test_a_file_larger_than_the_disk(space: Space, small: Path, floor: int) -> N
         check(fs, "/large", 320)
     with space.connect("other") as fs:
         check(fs, "/large", 320)
+
+
+@only_root
+def test_a_new_file_larger_than_the_disk_is_refused(space: Space, small: Path) -> None:
+    """S-31: nobody sees the first part of a file that is still being made."""
+    with space.connect("small/state", cache_free_bytes=0, write_wait_s=0.5) as fs:
+        file = fs.open("/large", "wb", 0)
+        with pytest.raises(DiskFull):
+            for number in range(320):
+                file.write(piece(number))
+        with space.connect("other") as other:
+            other.refresh()
+            assert other.listdir("/") == []
+        fs.remove("/large")
+        file.close()
+        fs.write_bytes("/small", b"there is room again")
+        fs.sync(timeout=WAIT_S)
 
 
 @only_root
