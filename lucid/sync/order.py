@@ -87,6 +87,8 @@ class Order:
         self._waiters = 0
         self._told: set[bytes] = set()
         self._holds: list[Hold] = []
+        self._kept_back = False
+        """The last `take` left ops for the end of a hold."""
         self.stopped: LucidError | None = None
         """Why nothing more may be written; None while all is well."""
 
@@ -198,7 +200,10 @@ class Order:
                 hold.deadline = None
             else:
                 self._holds.remove(hold)
-            self.news.notify_all()
+            if self._kept_back:
+                # Else nobody waits for this: a wake-up for each file that is closed costs a switch.
+                self._kept_back = False
+                self.news.notify_all()
 
     # -- committing
 
@@ -221,7 +226,9 @@ class Order:
                 if not self._staged.are_uploaded(placed.segments):
                     break
                 batch.append(placed)
-            return self._held_back(batch)
+            free = self._held_back(batch)
+            self._kept_back = len(free) < len(batch)
+            return free
 
     def _held_back(self, batch: list[Placed]) -> list[Placed]:
         for hold in self._holds:
