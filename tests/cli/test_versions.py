@@ -26,13 +26,20 @@ def shown(team: Team, path: Path) -> list[Message]:
     return found
 
 
+def save(team: Team, path: Path, text: str) -> None:
+    """A version of its own: the kernel tells of a close a moment after it, and what is removed or
+    written anew before that was never published."""
+    path.write_text(text)
+    team.lucid.run("sync", path)
+
+
 @mounted
 def test_the_story_of_a_file(team: Team) -> None:
     """S-91, S-94: seen and restored through the mount, whose kernel sees it at once."""
     team.mount()
     plan, lucid = team.point / "plan.txt", team.lucid
     for text in ("first", "the second", "third"):
-        plan.write_text(text)
+        save(team, plan, text)
         assert plan.read_text() == text
     first, second, third = shown(team, plan)
     assert [version["size"] for version in (first, second, third)] == [5, 10, 5]
@@ -60,8 +67,8 @@ def test_beside_and_into_a_directory(team: Team) -> None:
     """S-94."""
     team.mount()
     plan, lucid = team.point / "plan.txt", team.lucid
-    plan.write_text("first")
-    plan.write_text("second")
+    save(team, plan, "first")
+    save(team, plan, "second")
     number = shown(team, plan)[0]["number"]
     docs = team.point / "docs"
     docs.mkdir()
@@ -109,7 +116,7 @@ def test_names_that_are_no_text(team: Team) -> None:
     team.mount()
     name = os.fsdecode(b"\xff odd\nname")
     path = team.point / name
-    path.write_text("x")
+    save(team, path, "x")
     path.unlink()
     (found,) = team.lucid.json("versions", team.point, "--deleted")
     assert found["name"] == name
@@ -125,7 +132,7 @@ def test_what_cannot_be(team: Team, tmp_path: Path) -> None:
     lucid, plan = team.lucid, team.point / "plan.txt"
     assert "not on a drive" in lucid.error(20, "versions", tmp_path / "elsewhere")
     team.mount()
-    plan.write_text("x")
+    save(team, plan, "x")
     number = shown(team, plan)[0]["number"]
     assert "lucid versions PATH" in lucid.error(2, "restore", plan, "--version", "yesterday")
     assert "/plan.txt: It has no version 99-1" in lucid.error(
