@@ -17,6 +17,7 @@ usage() {
 ./build.sh test [ARGS]     build, then pytest ARGS; fails on mounts left behind
 ./build.sh check           build, then ruff, mypy --strict, the import rules, stubtest, shellcheck
 ./build.sh soak [ARGS]     kill -9 and power cuts under load, and what was lost; see soak --help
+./build.sh hostile [ARGS]  every attack of a hostile store, on a real S3 server too
 ./build.sh debug [ARGS]    a checking engine in build/debug, and its tests
 ./build.sh memcheck        the engine's tests under valgrind
 ./build.sh demo            mount a filespace in a temporary directory and show the main job
@@ -315,6 +316,7 @@ main() {
         test) build; run_tests "$@" ;;
         check) build; run_check ;;
         soak) build; run_soak "$@" ;;
+        hostile) build; LUCID_ON_S3=1 run_tests tests/hostile "$@" ;;
         debug) build; run_debug "$@" ;;
         memcheck) build; tests/engine/memcheck.sh "$@" ;;
         demo) build; run_script bench/demo.py "$@" ;;

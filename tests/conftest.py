@@ -24,7 +24,7 @@ GRACE_S = 3.0
 """How long threads and mounts of a test may take to go after its last line."""
 
 FOREIGN_SETTINGS = ("AWS_", "LUCID_", "XDG_", "BOTO_")
-OUR_SETTINGS = ("LUCID_EXAMPLES",)
+OUR_SETTINGS = ("LUCID_EXAMPLES", "LUCID_ON_S3")
 _home_number = count()
 
 hypothesis.settings.register_profile(
