@@ -14,7 +14,7 @@ readonly TEST_ROOTS=/tmp/lucid-test
 usage() {
     cat <<'EOF'
 ./build.sh                 set up .venv and build the extension in place
-./build.sh test [ARGS]     build, then pytest ARGS; fails on mounts left behind
+./build.sh test [ARGS]     build, then pytest ARGS (all: in two processes); fails on mounts left behind
 ./build.sh check           build, then ruff, mypy --strict, the import rules, stubtest, shellcheck
 ./build.sh soak [ARGS]     kill -9 and power cuts under load, and what was lost; see soak --help
 ./build.sh hostile [ARGS]  every attack of a hostile store, on a real S3 server too
@@ -220,7 +220,39 @@ run_tests() {
     lock
     debian_test_packages
     unlock
-    in_test_root "$PY" -m pytest "$@"
+    if names_tests "$@"; then
+        in_test_root "$PY" -m pytest "$@"
+    else
+        in_test_root test_in_halves "$@"
+    fi
+}
+
+# True when an argument is a file, a directory, or one test of a file.
+names_tests() {
+    local argument
+    for argument in "$@"; do
+        [[ ! -e ${argument%%::*} ]] || return 0
+    done
+    return 1
+}
+
+# The whole suite as two processes side by side: it waits more than it computes. What the second
+# one says comes after the first has ended.
+test_in_halves() {
+    local half=(tests/golden tests/hostile tests/local tests/meta tests/model tests/mount tests/sync)
+    local log=build/tests-second-half.log status=0 other_status=0
+    local first="$TMPDIR/1" second="$TMPDIR/2"
+    mkdir "$first" "$second"
+    TMPDIR="$second" PYTEST_DEBUG_TEMPROOT="$second" \
+        "$PY" -m pytest -o cache_dir=.pytest_cache/second "${half[@]}" "$@" >"$log" 2>&1 &
+    local other=$!
+    TMPDIR="$first" PYTEST_DEBUG_TEMPROOT="$first" \
+        "$PY" -m pytest tests "${half[@]/#/--ignore=}" "$@" || status=$?
+    wait "$other" || other_status=$?
+    printf -- '-- the second half: %s\n' "${half[*]}"
+    cat "$log"
+    ((status)) || status=$other_status
+    return "$status"
 }
 
 run_soak() { in_test_root "$PY" -m tests.soak "$@"; }

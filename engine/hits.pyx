@@ -18,6 +18,7 @@ from libc.string cimport memset
 
 from .blockmap cimport BlockMap
 from .cachecore cimport (
+    core_count,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -147,7 +148,10 @@ cdef int hit_read(
     if held == NULL:
         return PASS
     hit = read_range(core.reader, held.map, offset, length, NULL, 0, reply) == READ_DONE
-    if not hit:
+    if hit:
+        # A miss is counted where it is answered.
+        core_count(core.reader.cache, True, reply.length)
+    else:
         reply_release(core.reader, reply)
     end_use(core, held, number, offset, length, hit)
     return HIT if hit else PASS

@@ -331,8 +331,6 @@ cdef int read_range(
     if reply.piece != NULL and reply.status != READ_DONE:
         shelf_give(&reader.replies, reply.piece)
         reply.piece = NULL
-    if reply.status == READ_DONE or reply.status == READ_MISS:
-        core_count(reader.cache, reply.status == READ_DONE, reply.length)
     return reply.status
 
 
@@ -477,6 +475,8 @@ cdef class Reader:
         self.check(blockmap, offset, length)
         with nogil:
             read_range(&self.core, &blockmap.map, offset, length, sources, source_count, &reply)
+            if reply.status == READ_DONE or reply.status == READ_MISS:
+                core_count(self.core.cache, reply.status == READ_DONE, reply.length)
         return self.answer(&reply)
 
     def read(self, BlockMap blockmap not None, int64_t offset, int64_t length):

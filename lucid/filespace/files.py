@@ -186,7 +186,8 @@ class Files:
         draft = parts.table.get(ino)
         if draft is None:
             self._check_published(ino)
-        if flags & (os.O_ACCMODE | os.O_TRUNC):
+        if flags & os.O_TRUNC:
+            # Else the old bytes would go, and no new ones could come.
             self._wait_for_room(0)
         handle = self._handle(ino, flags)
         try:
@@ -294,6 +295,7 @@ class Files:
         parts = self._parts
         waits = parts.is_online() and parts.clock.monotonic() < deadline
         if not waits or not self._is_leaving():
+            parts.staging.refuse()
             raise refusal
         parts.commit_now()
         parts.order.wait_news(0.1)

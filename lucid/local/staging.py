@@ -90,8 +90,10 @@ class StagingArea:
         self._names_synced = 0
         self._hopeless = 0
         """Raised by `fail_waiting`: who began to wait before it gives up."""
-        self._refused = 0
+        self._wanted = 0
         """Bytes that were asked for when the disk last had no room, 0 after it had some."""
+        self._refused = 0
+        """The same, once a writer gave up."""
         self._closed = False
         self._take_stock()
 
@@ -137,6 +139,14 @@ class StagingArea:
             finally:
                 self._waiting.remove(ticket)
                 self._room.notify_all()
+
+    def refuse(self) -> None:
+        """A writer gave up: until there is room again `refusal` says so, and the log does once."""
+        with self._lock:
+            began = self._wanted and not self._refused
+            self._refused = self._wanted
+        if began:
+            log.warning("%s", self._sentence(began))
 
     def refusal(self, can_give_way: int = 0) -> str:
         """One sentence while the disk is too full for writing, else an empty one.
@@ -323,14 +333,11 @@ class StagingArea:
         if short > 0 and self.give_way(short):
             short = self._short_of(count)
         with self._lock:
-            began = short > 0 and not self._refused
-            self._refused = max(count, 1) if short > 0 else 0
+            self._wanted = max(count, 1) if short > 0 else 0
+            self._refused = self._refused if short > 0 else 0
         if short <= 0:
             return
-        sentence = self._sentence(count)
-        if began:
-            log.warning("%s", sentence)
-        raise DiskFull(f"{sentence} Free some space there: unsent changes need it.")
+        raise DiskFull(f"{self._sentence(count)} Free some space there: unsent changes need it.")
 
     def _free(self) -> int:
         with local_errors(f"look at the disk of {self._directory}"):

@@ -14,7 +14,7 @@ def serve_hits(hits: HitTable | None) -> None:
 def wait_short() -> bool:
     """Waits until all workers but one are busy; False after `end_short(True)`."""
 
-def end_short(ended: bool) -> None:
+def end_short(over: bool) -> None:
     """Ends `wait_short`, or with False makes it wait again, for the next session."""
 
 def work() -> None:

@@ -460,23 +460,23 @@ def serve_hits(HitTable hits):
 
 def wait_short():
     global told_short
-    cdef bint ended
+    cdef bint over
     with nogil:
         while sem_wait(&short_of_workers) != 0:
             pass
         pthread_mutex_lock(&crew)
         told_short = False
-        ended = short_ended
+        over = short_ended
         pthread_mutex_unlock(&crew)
-    return not ended
+    return not over
 
 
-def end_short(bint ended):
+def end_short(bint over):
     global short_ended
     with nogil:
         pthread_mutex_lock(&crew)
-        short_ended = ended
-        if ended:
+        short_ended = over
+        if over:
             sem_post(&short_of_workers)
         pthread_mutex_unlock(&crew)
 

@@ -211,6 +211,7 @@ def test_readers_while_versions_come_and_go(tmp_path: Path) -> None:
         done = threading.Event()
         newest = [0]
         served = [0] * 3
+        hit = threading.Semaphore(0)
 
         def write() -> None:
             chance = random.Random(1)
@@ -223,8 +224,8 @@ def test_readers_while_versions_come_and_go(tmp_path: Path) -> None:
                     newest[0] = at
                     hits.set_map(5, rig.map([rig.row(contents.segments[at])], SIZE))
                     hits.unshadow(5)
-                    # A moment in which there is something to serve.
-                    time.sleep(0.0005)
+                    # So that there is something to serve for a moment.
+                    hit.acquire(timeout=0.05)
             finally:
                 done.set()
 
@@ -238,6 +239,7 @@ def test_readers_while_versions_come_and_go(tmp_path: Path) -> None:
                     got = hits.read(number, offset, 3000)
                     if got is not None:
                         served[which] += 1
+                        hit.release()
                         assert any(got == plain[offset : offset + 3000] for plain in contents.plain)
                 hits.close(number)
 

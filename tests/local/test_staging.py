@@ -292,9 +292,14 @@ def test_a_refusal_is_said_once_and_for_as_long_as_it_lasts(
     sentence = f"Writing is refused: 43 MiB are free under {root}, and 64 MiB are kept."
     assert area.refusal() == sentence
     assert area.refusal(can_give_way=21 << 20) == "", "room that can be made is none too few"
+    with pytest.raises(DiskFull):
+        area.reserve(1000)
+    assert area.refusal(can_give_way=21 << 20) == "", "the writer waits, and may have room yet"
+    assert not caplog.messages
     for _ in range(3):
         with pytest.raises(DiskFull):
             area.reserve(1000)
+        area.refuse()
     assert caplog.messages == [sentence]
     assert area.refusal(can_give_way=21 << 20) == sentence, "it was asked for, and not made"
     forgetful.available = 64 << 20
@@ -303,9 +308,12 @@ def test_a_refusal_is_said_once_and_for_as_long_as_it_lasts(
     forgetful.available = 65 << 20
     assert area.refusal() == ""
     area.reserve(1000)
+    area.refuse()
+    assert area.refusal() == "", "that was long ago"
     forgetful.available = 1 << 20
     with pytest.raises(DiskFull):
         area.reserve(1000)
+    area.refuse()
     assert len(caplog.messages) == 2
 
 
