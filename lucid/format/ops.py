@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 RULES_FIRST = 1
-RULES = 2
+RULES = 3
 """The newest fold rules that are known here; all from RULES_FIRST on are."""
 
 # Kinds of an op. Stored for ever: do not renumber.

@@ -3,7 +3,7 @@
 Total and pure: it raises for no op that was decoded, and reads only state and op: no clock, no
 locale, no object but the log. So all who fold one log hold one state. The same code folds own
 pending ops. A change of any result, be it the fix of a bug, needs a new number of the rules; these
-are rules 1 and 2 (see `fold_rules`).
+are rules 1 to 3 (see `fold_rules`).
 
 It knows no threads: one at a time per state.
 """
@@ -52,8 +52,8 @@ __all__ = ["NOTHING", "Author", "Effect", "Status", "fold"]
 def fold(state: State, op: Op, author: Author) -> Effect:
     """Folds one op that was decoded, at `state.stamp`; says what became of it.
 
-    The caller has checked the entry (a void one is never folded), added its segments, and set the
-    stamp. An entry is no transaction: its ops are folded one by one.
+    The caller has checked the entry (a void one is never folded), admitted its segments, and set
+    the stamp. An entry is no transaction: its ops are folded one by one.
     """
     return _RULE_OF[type(op)](state, op, author)
 

@@ -17,6 +17,7 @@ from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
 from lucid.meta.fold_map import first_map, next_map
 from lucid.meta.fold_names import effect_at
 from lucid.meta.fold_places import find_beside, find_place, put_name
+from lucid.meta.fold_segments import names_gone
 from lucid.meta.state import InodeRow, State, VersionRow
 
 __all__ = ["fold_content", "fold_drop", "fold_stage"]
@@ -26,7 +27,7 @@ _NAMELESS = b"recovered"
 
 
 def fold_content(state: State, op: Content, author: Author) -> Effect:
-    if state.version(op.op_id) is not None:
+    if state.version(op.op_id) is not None or names_gone(state, op.changes):
         return NOTHING
     base = state.version(op.base) if op.base else None
     row = state.inode(op.ino if base is None else base.ino)
@@ -53,6 +54,7 @@ def fold_stage(state: State, op: Stage, author: Author) -> Effect:
         target >> 32 != op.op_id >> 32
         or state.version(target) is not None
         or state.inode(target) is not None
+        or names_gone(state, op.changes)
     ):
         return NOTHING
     state.add_staged(target, op.changes)

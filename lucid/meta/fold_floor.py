@@ -1,7 +1,8 @@
 """The rule of floor: what was dead before an entry is gone. Part of the fold: total and pure.
 
 A version is dead from the entry on in which another one of its inode followed it; an inode, with
-its newest version, from the entry on in which it lost its last name.
+its newest version, from the entry on in which it lost its last name. From rules 3 on the rows of
+segments go as well that nothing names then and that were sealed below the floor.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ from __future__ import annotations
 from lucid.format.ops import Floor
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
 from lucid.meta.fold_rules import VALUE_SINCE, number_of, rules_in_force
+from lucid.meta.fold_segments import RULES_OF_SEGMENTS, VALUE_FLOOR
 from lucid.meta.state import STAMP_SHIFT, State
 
 __all__ = ["VALUE_FLOOR", "fold_floor"]
-
-VALUE_FLOOR = "floor"
-"""Value of the state: the sequence of the newest floor, in decimal digits."""
 
 
 def fold_floor(state: State, op: Floor, author: Author) -> Effect:
@@ -31,6 +30,8 @@ def fold_floor(state: State, op: Floor, author: Author) -> Effect:
         older = [row for row in state.versions(ino) if row.stamp < before]
         if len(older) > 1:
             state.end_versions(ino, older[:-1], older[-1])
+    if rules_in_force(state) >= RULES_OF_SEGMENTS:
+        state.end_segments(op.sequence)
     return Effect(Status.APPLIED, gone, (), 0)
 
 

@@ -12,6 +12,7 @@ from lucid.format.ops import Create, Link, Mkdir, Mknod, Symlink
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
 from lucid.meta.fold_map import first_map
 from lucid.meta.fold_places import Place, find_place, is_directory, put_name
+from lucid.meta.fold_segments import names_gone
 from lucid.meta.state import DentryRow, InodeRow, State, VersionRow
 
 __all__ = ["effect_at", "fold_create", "fold_link", "fold_mkdir", "fold_mknod", "fold_symlink"]
@@ -30,6 +31,8 @@ def effect_at(place: Place, ino: int) -> Effect:
 def fold_create(state: State, op: Create, author: Author) -> Effect:
     ino, time_ns = op.op_id, op.time_ns
     if state.inode(ino) is not None or state.version(ino) is not None:
+        return NOTHING
+    if names_gone(state, op.changes):
         return NOTHING
     place = find_place(state, op.parent, op.name, ino, time_ns, author)
     if place is None:

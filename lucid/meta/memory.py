@@ -251,6 +251,14 @@ class MemoryState:
     def add_segment(self, row: SegmentRow) -> None:
         self._segments.setdefault(row.id, row)
 
+    def end_segments(self, head: int) -> None:
+        named = {change.segment for changes in self._staged.values() for change in changes}
+        for kept in self._maps.values():
+            named.update(item.extent.segment for item in (*kept.past, *kept.newest))
+        for row in list(self._segments.values()):
+            if row.head < head and row.id not in named:
+                del self._segments[row.id]
+
     def member(self, member: bytes) -> MemberRow | None:
         return self._members.get(member)
 

@@ -11,16 +11,18 @@ the undo table; the caller folds the log from `head` on, then applies the ops of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lucid.format.change import SegmentRow
 from lucid.format.entry import EntryRef
 from lucid.meta import schema
+from lucid.meta.fold_rules import number_of
+from lucid.meta.fold_segments import VALUE_FLOOR, may_enter
 from lucid.meta.replica_dump import dump_rows
 from lucid.meta.replica_events import Changed
 from lucid.meta.replica_map import MapColumns, read_map
-from lucid.meta.replica_older import Nameless, Span, nameless_in, spans_of
+from lucid.meta.replica_older import Nameless, Span, nameless_in, segment_rows, spans_of
 from lucid.meta.replica_reads import DirectoryRead, Totals
 from lucid.meta.replica_state import ReplicaState
 from lucid.meta.replica_writes import Committed, Place, Writes
@@ -94,9 +96,29 @@ class Replica(Writes):
             )
 
     def segment(self, segment: bytes) -> SegmentRow | None:
-        """A segment that a committed entry names."""
+        """A segment that a committed entry names, and that no floor has ended."""
         with self._turn:
             return self._tables.segment(segment, False)
+
+    def segments(self) -> Iterator[SegmentRow]:
+        """Every segment that has a row in the committed state, by id."""
+        return segment_rows(self._turn, self._tables)
+
+    def floor(self) -> int:
+        """The sequence of the newest floor that was folded; 0 for none."""
+        with self._turn:
+            return number_of(self._state, VALUE_FLOOR)
+
+    def below_floor(self, rows: Iterable[SegmentRow]) -> list[bytes]:
+        """Those of these own segments that no entry can name any more: ops that do must be prepared
+        again. They have no row in the committed state, and were sealed below the floor."""
+        with self._turn:
+            return [
+                row.id
+                for row in rows
+                if not may_enter(self._state, row.head)
+                and self._tables.segment(row.id, False) is None
+            ]
 
     # Questions of a mount
 

@@ -1,4 +1,4 @@
-"""What the replica knows of older versions and of removed inodes, read in parts.
+"""What the replica knows of older versions, of removed inodes and of segments, read in parts.
 
 Any thread calls it, under no lock: the lock is given back between parts, so that a directory that
 lost a million files does not stop a mount.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lucid.meta.replica_tables import Tables
+from lucid.format.change import SegmentRow
+from lucid.meta.replica_tables import SEGMENT_COLUMNS, Tables
 from lucid.meta.replica_turn import Turn
 from lucid.meta.schema import INODE, REMOVED
 from lucid.meta.state import InodeRow, RemovedRow
 
-__all__ = ["Nameless", "Span", "nameless_in", "spans_of"]
+__all__ = ["Nameless", "Span", "nameless_in", "segment_rows", "spans_of"]
 
 PART_ROWS = 500
 """Rows read at a time, about a millisecond."""
@@ -77,4 +78,20 @@ def spans_of(turn: Turn, tables: Tables, ino: int) -> Iterator[Span]:
         if len(rows) < PART_ROWS:
             return
         place = tuple(rows[-1][:3])
+        turn.rest()
+
+
+def segment_rows(turn: Turn, tables: Tables) -> Iterator[SegmentRow]:
+    """Every segment of the committed state, by id."""
+    sql = (
+        f"SELECT {SEGMENT_COLUMNS} FROM segment WHERE committed = 1 AND id > ? ORDER BY id LIMIT ?"
+    )
+    after = b""
+    while True:
+        with turn:
+            rows = tables.query(sql, (after, PART_ROWS))
+        yield from map(SegmentRow._make, rows)
+        if len(rows) < PART_ROWS:
+            return
+        after = bytes(rows[-1][0])
         turn.rest()

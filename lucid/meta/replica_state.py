@@ -21,6 +21,7 @@ import msgpack
 from lucid.errors import InternalError
 from lucid.format.change import Change, SegmentRow
 from lucid.format.runs import Geometry
+from lucid.meta.fold_segments import may_enter
 from lucid.meta.pending import PendingOps
 from lucid.meta.replica_cache import MISSING
 from lucid.meta.replica_tables import Tables
@@ -442,10 +443,29 @@ class ReplicaState:
     # The filespace itself: no pending op writes here, so nothing is watched.
 
     def segment(self, segment: bytes) -> SegmentRow | None:
-        return self._tables.segment(segment, self._trace is not None)
+        row = self._tables.segment(segment, False)
+        if row is None and self._trace is not None:
+            # Its author's own, which an entry is still to bring.
+            row = self._tables.segment(segment, True)
+            return row if row is not None and may_enter(self, row.head) else None
+        return row
 
     def add_segment(self, row: SegmentRow) -> None:
         self._tables.put_segment(row, committed=self._trace is None)
+
+    def end_segments(self, head: int) -> None:
+        tables = self._tables
+        packed = tables.query("SELECT changes FROM staged", (), tables.staged)
+        staged = {change.segment for (part,) in packed for change in _unpack_changes(part)}
+        found = tables.query(
+            "SELECT id FROM segment WHERE committed = 1 AND head < ?"
+            " AND number NOT IN (SELECT segment FROM extent)",
+            (head,),
+            tables.extent,
+        )
+        for (segment,) in found:
+            if bytes(segment) not in staged:
+                tables.withdraw_segment(bytes(segment))
 
     def member(self, member: bytes) -> MemberRow | None:
         return self._tables.member.get(member)  # type: ignore[no-any-return]

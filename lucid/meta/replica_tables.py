@@ -17,7 +17,7 @@ from lucid.meta import schema
 from lucid.meta.replica_cache import DentryTable, IdTable, StagedTable, Table, Unwritten
 from lucid.meta.replica_sql import Sql
 
-__all__ = ["Tables"]
+__all__ = ["SEGMENT_COLUMNS", "Tables"]
 
 FLUSH_ROWS = 256
 """Unwritten rows of all tables before they go to SQL: about a millisecond of work."""
@@ -25,7 +25,7 @@ FLUSH_ROWS = 256
 SEGMENT_NUMBERS = 4096
 """Segment ids whose local numbers are remembered."""
 
-_SEGMENT_COLUMNS = "id, stored_len, footer_len, footer_hash, generation, head"
+SEGMENT_COLUMNS = "id, stored_len, footer_len, footer_hash, generation, head"
 
 
 class Tables(Unwritten):
@@ -156,7 +156,7 @@ class Tables(Unwritten):
     def segment(self, segment: bytes, pending: bool) -> SegmentRow | None:
         """What the log says of a segment; with `pending` also what own pending ops say."""
         found = self.connection.row(
-            f"SELECT {_SEGMENT_COLUMNS}, committed FROM segment WHERE id = ?", (segment,)
+            f"SELECT {SEGMENT_COLUMNS}, committed FROM segment WHERE id = ?", (segment,)
         )
         if found is None or found[6] is None or not (pending or found[6]):
             return None
@@ -175,7 +175,7 @@ class Tables(Unwritten):
         if known is not None:
             return known
         (row,) = self.connection.rows(
-            f"SELECT {_SEGMENT_COLUMNS} FROM segment WHERE number = ?", (number,)
+            f"SELECT {SEGMENT_COLUMNS} FROM segment WHERE number = ?", (number,)
         )
         segment, stored_len, footer_len, footer_hash, generation, head = row
         if len(self._segment_rows) >= SEGMENT_NUMBERS:
@@ -195,6 +195,10 @@ class Tables(Unwritten):
             " head = ?, committed = ? WHERE number = ? AND committed IS NOT 1",
             (*row[1:], int(committed), number),
         )
+
+    def withdraw_segment(self, segment: bytes) -> None:
+        """The log does not name it any more. An own pending op may, so its row and number stay."""
+        self.execute("UPDATE segment SET committed = 0 WHERE id = ?", (segment,))
 
     def lengths(self, packed: bytes) -> tuple[int, ...] | None:
         """Stored lengths of an extent's blocks as the fold has them."""

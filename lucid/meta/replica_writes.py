@@ -21,6 +21,7 @@ from lucid.format.runs import Geometry
 from lucid.meta import schema
 from lucid.meta.checkpoint_rows import Snapshot
 from lucid.meta.fold_effect import NOTHING, Author, Effect
+from lucid.meta.fold_segments import admit_segments
 from lucid.meta.pending import PendingOps
 from lucid.meta.replica_base import Layers
 from lucid.meta.replica_reads import Reads
@@ -358,8 +359,7 @@ class Writes:
     def _add_segments(self, segments: Sequence[SegmentRow]) -> None:
         for start in range(0, len(segments), SLICE_OPS):
             with self._turn, self._writing():
-                for row in segments[start : start + SLICE_OPS]:
-                    self._tables.put_segment(row, committed=True)
+                admit_segments(self._state, segments[start : start + SLICE_OPS])
             self._turn.rest()
 
     def _slice(

@@ -129,8 +129,9 @@ class State(Protocol):
 
     What the fold promises a keeper: an extent is ended at most once, and never by the version that
     added it; `add_version` comes before the extents of that version. The segment rows of an entry
-    are added by whoever commits it, before its ops are folded. Two dentries of one directory have
-    different ids, but not in entries of a member that uses an id twice: a keeper takes those too.
+    are admitted by whoever commits it, before its ops are folded. Two dentries of one directory
+    have different ids, but not in entries of a member that uses an id twice: a keeper takes those
+    too.
 
     `touch_directory` and `count` commute with themselves on purpose: two machines that make files
     in one directory do not touch each other's rows by it.
@@ -210,8 +211,19 @@ class State(Protocol):
     def add_staged(self, target: int, changes: Iterable[Change]) -> None: ...
     def drop_staged(self, target: int) -> None: ...
 
-    def segment(self, segment: bytes) -> SegmentRow | None: ...
-    def add_segment(self, row: SegmentRow) -> None: ...
+    def segment(self, segment: bytes) -> SegmentRow | None:
+        """Its row; None if no entry brought one, or a floor ended it. For a pending op also the one
+        that its author brings, if an entry could."""
+        ...
+
+    def add_segment(self, row: SegmentRow) -> None:
+        """The first row of a segment stays. Called through `fold_segments.admit_segments`."""
+        ...
+
+    def end_segments(self, head: int) -> None:
+        """Rows of segments that were sealed below this head, and that neither an extent of a
+        version nor a staged change names, vanish."""
+        ...
 
     def member(self, member: bytes) -> MemberRow | None: ...
     def put_member(self, row: MemberRow) -> None: ...

@@ -15,6 +15,7 @@ from lucid.format.hashes import ZERO_HASH
 from lucid.format.ops import Op, SessionOp, segments_of
 from lucid.meta import fold as folding
 from lucid.meta.fold import fold
+from lucid.meta.fold_segments import admit_segments
 from lucid.meta.memory import MemoryState
 from lucid.meta.replica import Replica
 from tests.meta.authors import EPOCH_NS, FOUNDER, GEOMETRY, genesis
@@ -66,8 +67,7 @@ class Log:
 
     def _fold(self, sequence: int, body: EntryBody) -> None:
         model = self.model
-        for row in body.segments:
-            model.add_segment(row)
+        admit_segments(model, body.segments)
         author = author_of(body.session) if body.session else author_of(0, b"")
         for index, op in enumerate(body.ops):
             model.stamp = sequence << 14 | index

@@ -15,7 +15,7 @@ from lucid.format import names
 from lucid.format.entry import EntryRef
 from lucid.format.hashes import ZERO_HASH, hash_bytes
 from lucid.format.limits import ENTRY_MAX
-from lucid.format.ops import ROLE_READER, SessionOp
+from lucid.format.ops import ROLE_READER, RULES, SessionOp
 from lucid.meta.fold_rules import VALUE_RULES
 from lucid.meta.log import FORK_NOTE
 from lucid.meta.verify import Accepted, Void
@@ -213,10 +213,10 @@ def test_without_the_key_the_reader_stops(bucket: Bucket, tmp_path: Path) -> Non
 def test_under_unknown_rules_reader_and_writer_stop(machine: Machine) -> None:
     """S-53."""
     machine.put(honest(machine))
-    machine.replica.state.put_value(VALUE_RULES, b"3")
-    with pytest.raises(UnsupportedFormat, match="rules 3"):
+    machine.replica.state.put_value(VALUE_RULES, b"%d" % (RULES + 1))
+    with pytest.raises(UnsupportedFormat, match=f"rules {RULES + 1}"):
         machine.reader.next()
-    with pytest.raises(UnsupportedFormat, match="rules 3"):
+    with pytest.raises(UnsupportedFormat, match=f"rules {RULES + 1}"):
         machine.writer.build(machine.session, [machine.create(b"f")])
 
 

@@ -113,9 +113,9 @@ def append(author: Author, state: MemoryState) -> Op:
 @pytest.mark.parametrize(
     ("make", "calls_max"),
     [
-        (lambda author, state: author.create(ROOT_INO, b"new", b"x" * 40), 11),
+        (lambda author, state: author.create(ROOT_INO, b"new", b"x" * 40), 12),
         (lambda author, state: author.mkdir(ROOT_INO, b"new"), 8),
-        (append, 10),
+        (append, 11),
         (lambda author, state: author.unlink(state, ROOT_INO, b"f"), 9),
         (lambda author, state: author.rename(state, ROOT_INO, b"f", ROOT_INO, b"g"), 9),
         (lambda author, state: author.setattr(ROOT_INO, mode=0o700), 2),
