@@ -24,6 +24,7 @@ __all__ = [
     "TAG_JOURNAL",
     "TAG_LOCAL",
     "TAG_MANIFEST",
+    "TAG_ROOM",
     "TAG_SLOT",
     "Place",
     "associated_data",
@@ -46,6 +47,7 @@ TAG_MANIFEST = b"MANI"
 TAG_SLOT = b"SLOT"
 TAG_JOURNAL = b"JRNL"
 TAG_LOCAL = b"LOCL"
+TAG_ROOM = b"ROOM"
 
 # Labels under a generation's key.
 LABEL_DATA = b"data"
