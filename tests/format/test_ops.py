@@ -213,7 +213,7 @@ def test_an_unknown_kind_is_told_apart(kind: int) -> None:
 
 
 def test_rules_that_are_not_known_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedFormat, match="rules 3"):
+    with pytest.raises(UnsupportedFormat, match="rules 4"):
         decode_op(plain_row(GENESIS, "rules", 4), ROWS)
 
 

@@ -5,9 +5,10 @@ No keys and no signatures: entries are bodies, their hashes are made up from the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 
 from lucid.format.change import SegmentRow
 from lucid.format.entry import NO_ENTRY, EntryBody
@@ -36,8 +37,8 @@ class StillClock:
         return self.now_s
 
 
-def segment_row(segment: bytes) -> SegmentRow:
-    return SegmentRow(segment, 4096, 100, segment, b"g" * 16, 1)
+def segment_row(segment: bytes, head: int = 1) -> SegmentRow:
+    return SegmentRow(segment, 4096, 100, segment, b"g" * 16, head)
 
 
 class Log:
@@ -45,6 +46,8 @@ class Log:
 
     def __init__(self, sessions: int, rules: int = 1) -> None:
         self.entries: list[EntryBody] = []
+        self.heads: dict[bytes, int] = {}
+        """Their authors' heads when segments were sealed; 1, where nothing is said."""
         self.model = MemoryState(GEOMETRY)
         self.append(0, [genesis(rules)])
         for number in range(sessions):
@@ -56,7 +59,7 @@ class Log:
 
     def append(self, session: int, ops: Sequence[Op]) -> int:
         ids = dict.fromkeys(segment for op in ops for segment in segments_of(op))
-        segments = tuple(map(segment_row, ids))
+        segments = tuple(segment_row(one, self.heads.get(one, 1)) for one in ids)
         body = EntryBody(
             FOUNDER, session, ZERO_HASH, ZERO_HASH, NO_ENTRY, None, segments, tuple(ops)
         )
@@ -97,7 +100,9 @@ def catch_up(replica: Replica, log: Log, limit: int | None = None) -> None:
         replica.commit_entry(sequence, log.hash(sequence), log.entries[sequence - 1])
 
 
-def apply(replica: Replica, position: int, op: Op) -> folding.Effect:
-    """As the owner of a journal does it."""
-    rows = [segment_row(segment) for segment in segments_of(op)]
+def apply(
+    replica: Replica, position: int, op: Op, heads: Mapping[bytes, int] = MappingProxyType({})
+) -> folding.Effect:
+    """As the owner of a journal does it; `heads` are those of `Log`."""
+    rows = [segment_row(segment, heads.get(segment, 1)) for segment in segments_of(op)]
     return replica.apply_pending(position, op, author_of(op.op_id >> 32), rows)

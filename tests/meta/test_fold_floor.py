@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from lucid.format.ops import ROOT_INO, Floor, Op, Rules
+from lucid.format.ops import ROOT_INO, Drop, Floor, Op, Rules, Stage, segments_of
 from lucid.meta.fold import NOTHING, Author, Effect, Status, fold
 from lucid.meta.fold_floor import VALUE_FLOOR
 from lucid.meta.fold_rules import VALUE_RULES, VALUE_SINCE
+from lucid.meta.fold_segments import admit_segments
 from lucid.meta.state import STAMP_SHIFT
 from tests.meta.desk import Desk
 from tests.meta.invariants import check_state
+from tests.meta.replicas import segment_row
 
 
 class Years(Desk):
@@ -221,3 +223,111 @@ def test_a_second_floor_goes_on_where_the_first_stopped(years: Years) -> None:
         assert left == versions[floor - 3 :]
         for number, version in zip(range(floor - 3, 6), left, strict=True):
             assert years.blocks.read(years.state, versions[0], version) == b"%d" % number * 20
+
+
+# segments, under rules 3
+
+
+class Sealed(Years):
+    """A desk under rules 3, whose segments are sealed at the head that it is told."""
+
+    def __init__(self, rules: int = 3) -> None:
+        super().__init__(rules)
+        self.head: int | None = None
+        """The author's head when it seals; None: the entry before."""
+
+    def do(self, op: Op, author: Author | None = None) -> Effect:
+        head = self.entry - 1 if self.head is None else self.head
+        admit_segments(self.state, [segment_row(one, head) for one in segments_of(op)])
+        return super().do(op, author)
+
+    def rows(self) -> int:
+        return len(self.state.dump()["segment"])
+
+
+def test_rows_of_segments_that_nothing_names_go() -> None:
+    """S-287: of three contents two are left in entry 4; the first one's segment has no row."""
+    years = Sealed()
+    first, _, third = years.write(b"plan", b"1" * 40, b"2" * 40, b"3" * 40)
+    (segment,) = segments_of(years.ann.create(ROOT_INO, b"x", b"9"))
+    years.state.add_segment(segment_row(segment, 4))
+    assert years.rows() == 4
+    years.floor(4)
+    assert years.rows() == 3, "what was sealed at the floor or later stays"
+    years.floor(5)
+    assert years.rows() == 1
+    assert years.blocks.read(years.state, first, third) == b"3" * 40
+
+
+def test_staged_segments_keep_their_rows() -> None:
+    """S-287: until they are dropped."""
+    years = Sealed()
+    made = years.ann.create(ROOT_INO, b"f", b"1" * 40)
+    years.do(Stage(*years.ann.head(), made.op_id, made.changes))
+    years.floor(years.entry)
+    assert years.rows() == 1
+    years.do(Drop(*years.ann.head(), made.op_id))
+    assert years.rows() == 1
+    years.floor(years.entry)
+    assert years.rows() == 0
+
+
+@pytest.mark.parametrize("below", [True, False])
+@pytest.mark.parametrize("kind", ["create", "content", "stage"])
+def test_a_segment_from_below_the_floor_never_comes_in(kind: str, below: bool) -> None:
+    """S-288: at the floor it does."""
+    years = Sealed()
+    (ino,) = years.write(b"plan", b"1" * 20)
+    floor = years.entry
+    years.floor(floor)
+    made = years.ann.create(ROOT_INO, b"new", b"2" * 20)
+    op: Op = {
+        "create": made,
+        "content": years.ann.content_on(ino, ino, ROOT_INO, b"plan", b"3" * 20),
+        "stage": Stage(*years.ann.head(), years.ann.head()[0], made.changes),
+    }[kind]
+    years.head = floor - 1 if below else floor
+    before = years.state.dump()
+    effect = years.do(op)
+    assert (effect is NOTHING) == below
+    assert (years.state.dump() == before) == below
+
+
+def test_an_old_segment_that_is_still_named_may_be_named_again() -> None:
+    """S-288: a pack whose other files are alive; once they are gone it may not."""
+    years = Sealed()
+    years.head = 1
+    (ino,) = years.write(b"plan", b"1" * 20)
+    years.floor(years.entry)
+    changes = tuple(years.state.extents(ino, 0, 9))
+    again = years.ann.create(ROOT_INO, b"again")._replace(size=20, changes=changes)
+    assert years.do(again).status is Status.APPLIED
+    for name in (b"plan", b"again"):
+        years.unlink(name)
+    years.floor(years.entry)
+    assert years.rows() == 0
+    late = years.ann.create(ROOT_INO, b"late")._replace(size=20, changes=changes)
+    assert years.do(late) is NOTHING
+
+
+def test_a_floor_and_an_op_in_one_entry() -> None:
+    """S-288: the row came with the entry, and the floor before the op took it."""
+    years = Sealed()
+    years.write(b"plan", b"1", b"2")
+    years.state.stamp = years.entry << STAMP_SHIFT
+    made = years.ann.create(ROOT_INO, b"f", b"1" * 20)
+    admit_segments(years.state, [segment_row(one, 1) for one in segments_of(made)])
+    effect = fold(years.state, Floor(*years.ann.head(), years.entry), years.ann.who)
+    assert effect.status is Status.APPLIED
+    assert fold(years.state, made, years.ann.who) is NOTHING
+
+
+def test_under_rules_2_rows_of_segments_stay() -> None:
+    """S-287, S-288: what rules 2 said they say for ever."""
+    years = Sealed(rules=2)
+    years.write(b"plan", b"1" * 40, b"2" * 40, b"3" * 40)
+    years.floor(years.entry)
+    assert years.rows() == 3
+    years.head = 1
+    assert years.do(years.ann.create(ROOT_INO, b"f", b"1")).status is Status.APPLIED
+    assert years.rows() == 4

@@ -16,7 +16,9 @@ from tests.model.test_rebase import NAMES, Machine, same
 
 
 class Restorer(Machine):
-    """A machine whose user restores, too."""
+    """A machine whose user restores, too. `rules` are those that come into force."""
+
+    rules = 2
 
     def act(self) -> None:
         op = self._restore() if self.rng.random() < 0.4 else None
@@ -32,7 +34,7 @@ class Restorer(Machine):
 
     def _restore(self) -> Op | None:
         state, rng = self.replica.state, self.rng
-        if self.replica.value("rules") != b"2":
+        if self.replica.value("rules") == b"1":
             return None
         rows = [VersionRow(*row) for row in self.replica.dump()["version"]]
         parent, name = rng.choice(self._directories(state)), rng.choice(NAMES)
@@ -57,8 +59,8 @@ class Restorer(Machine):
             return
         self.settled = []  # The journal is synced before any entry of one's own.
         ids = self.author.head()
-        if self.replica.value("rules") != b"2":
-            log.append(self.author.who.session, [Rules(*ids, 2)])
+        if self.replica.value("rules") != b"%d" % self.rules:
+            log.append(self.author.who.session, [Rules(*ids, self.rules)])
         else:
             floor = self.rng.randint(1, len(log.entries) + 2)
             log.append(self.author.who.session, [Floor(*ids, floor)])
