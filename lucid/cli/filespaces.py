@@ -14,7 +14,10 @@ from lucid.config import Config, parse_size
 from lucid.errors import UsageError
 
 if TYPE_CHECKING:
+    from lucid.filespace import Filespace
     from lucid.filespace.fsck import FsckReport
+    from lucid.filespace.lost_found import LostFound
+    from lucid.filespace.repairing import Repair
     from lucid.filespace.surface import Surface
     from lucid.store import ObjectStore
 
@@ -26,8 +29,10 @@ __all__ = [
     "check_free",
     "check_there",
     "create",
+    "lost_found",
     "missing_directory",
     "open_surface",
+    "repair",
     "tidy",
 ]
 
@@ -145,3 +150,18 @@ def check(
     from lucid.filespace.fsck import check
 
     return check(store, passphrase, read_data=read_data, report=report)
+
+
+def repair(store: str, passphrase: str, config: Config) -> Repair:
+    """A repair of the state directory that belongs to a store; nothing is done yet."""
+    from lucid.filespace.repairing import Repair
+    from lucid.store import open_store
+
+    return Repair(lambda: open_store(store), passphrase, config)
+
+
+def lost_found(surface: Filespace, *, all_orphans: bool) -> LostFound:
+    """A look for segments that no entry names; nothing is done yet."""
+    from lucid.filespace.lost_found import LostFound
+
+    return LostFound(surface, all_orphans=all_orphans)
