@@ -17,7 +17,9 @@ exit code of the command line.
         ObjectExists            a create-if-absent that did not win
         StoreConflict           the store says: try again (409)
       DataError                 bytes at rest are wrong
-        CorruptBlock CorruptObject FormatError UnsupportedFormat HistoryFork StateMismatch
+        CorruptBlock CorruptObject FormatError UnsupportedFormat StateMismatch
+        HistoryFork
+          BelowFloor            mounting again helps
       KeyringError
         WrongPassphrase UnknownKey
       LocalError                this machine's directory or disk
@@ -40,6 +42,7 @@ import os
 
 __all__ = [
     "BadHandle",
+    "BelowFloor",
     "BucketMissing",
     "ConfigError",
     "CorruptBlock",
@@ -299,6 +302,12 @@ class HistoryFork(DataError):
     """The store shows a history that is not the one this device has seen."""
 
     exit_code = 10
+
+
+class BelowFloor(HistoryFork):
+    """This device was away for longer than the log is kept."""
+
+    exit_code = 26
 
 
 class StateMismatch(DataError):

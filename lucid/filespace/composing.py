@@ -332,6 +332,7 @@ class _Composing:
             session=ground.session,
             notes=notes,
             checkpoints=opened.checkpoints,
+            floors=opened.floors,
             next_op_id=self._next_op_id,
             adopt=lambda segment, slot: self._cache.adopt_staged(self._staging, segment, slot),
             changed=lambda changed: tell_changes(opened.parts, opened.files, changed),

@@ -54,6 +54,7 @@ from lucid.store.base import ObjectStore
 from lucid.store.heard import Heard, HeardStore
 from lucid.store.probe import probe
 from lucid.sync.agreement import Agreement
+from lucid.sync.below_floor import Floors, Moment
 from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
 from lucid.types import Clock, Entropy
@@ -93,6 +94,7 @@ class Opened:
         self.probed = False
         self.seen_before = False
         self.heard: Heard
+        self.floors: Floors
         self.away = ""
         """Why it was opened without the store; empty when it was not."""
 
@@ -133,6 +135,7 @@ def open_parts(
         opened.closing.callback(store.close)
         opened.heard = Heard(clock)
         store = HeardStore(store, opened.heard)
+        opened.floors = Floors(store, clock)
         opening = _Opening(opened, store, secret, config, clock, entropy, disk or RealDisk())
         opening.run(away)
         return opened
@@ -189,6 +192,7 @@ class _Opening:
         self._disk = disk
         self._online = True
         self._moved_place = False
+        self._read_at: Moment
 
     def run(self, away: StoreError | None) -> None:
         forbid_core_dumps()
@@ -204,6 +208,7 @@ class _Opening:
         beginning = self._begin(unlocked, local, ring, replica, picture)
         replica = beginning.replica
         reader = LogReader(self._store, ring, replica, self._origin(unlocked))
+        reader.guard = self._opened.floors.check
         self._opened.reader = reader
         if picture.session is not None:
             # Before the log is read: own ops in it must be known when the journal brings them.
@@ -379,9 +384,14 @@ class _Opening:
                     key=local.replica_key(), every=self._config.checkpoint_every,
                     entries=CATCH_UP_ENTRIES,
                     open_replica=lambda path: self._open_replica(path, unlocked, local),
+                    floors=self._opened.floors,
                 )  # fmt: skip
             except AWAY as error:
                 self._go_offline(error)
+            except HistoryFork as error:
+                if not self._config.read_only or not replica.head().sequence:
+                    raise
+                self._go_offline(error)  # What this device knows can be read.
         self._opened.beginning = beginning
         return beginning
 
@@ -415,12 +425,15 @@ class _Opening:
             reader.history.check_head()
             self._opened.seen_before = seen
             beginning.compare(reader)
-            follow(
+            self._read_at = self._opened.floors.now()
+            folded = follow(
                 reader, replica, CATCH_UP_ENTRIES,
                 on_void=lambda found: beginning.folded(None),
                 on_entry=lambda found: beginning.folded(found.body),
             )  # fmt: skip
             if replica.head().sequence:
+                if folded < CATCH_UP_ENTRIES:
+                    self._check_floor(replica, beginning)
                 reader.history.check_gaps()
         except AWAY as error:
             self._go_offline(error)
@@ -434,6 +447,19 @@ class _Opening:
         replica.take_events()
         if replica.head().sequence == 0 and self._online:
             raise FilespaceMissing(f"The filespace at {self._store.url} has no log.")
+
+    def _check_floor(self, replica: Replica, beginning: Beginning) -> None:
+        """The log was read to its end, or to where it was cut. Raises BelowFloor for that."""
+        floors = self._opened.floors
+        floors.at_end(replica.head().sequence, self._read_at)
+        if replica.floor() < beginning.floor:
+            floors.strange = (
+                f"The store shows a floor at entry {beginning.floor} of the log that no entry sets:"
+                " it was not put there by an admin of this filespace, and means nothing."
+            )
+            log.warning("%s", floors.strange)
+        if floors.strange:
+            beginning.notes.append(floors.strange)
 
     def _session(
         self,

@@ -90,6 +90,7 @@ class Lost(NamedTuple):
 class LogReader:
     """Reads what comes after the view's head. `history` compares it with what was seen before.
 
+    `guard` is told the head before what lies behind it is judged; what it raises ends that.
     `newest_ns`: when the newest entry that is known here was made, ns since 1970; 0 if unknown.
     """
 
@@ -98,6 +99,7 @@ class LogReader:
         self._ring = ring
         self._view = view
         self._origin = origin
+        self.guard: Callable[[int], None] = lambda head: None
         self.history = History(store, ring, view, self.fetch)
         newest = view.noted(NEWEST_NOTE)
         self.newest_ns = 0 if newest is None else int.from_bytes(newest, "big")
@@ -132,6 +134,7 @@ class LogReader:
 
     def judge(self, sequence: int, data: bytes) -> Accepted | Void:
         """As `next`, for bytes that were read already."""
+        self.guard(sequence - 1)
         found = self.verify(sequence, data)
         if isinstance(found, Void):
             again = self.fetch(sequence)

@@ -138,10 +138,17 @@ class CheckpointStart:
         self.refused: list[str] = []
         """Why checkpoints were not used, one sentence each."""
 
-    def run(self, own_session: int, entries: int, leave: Callable[[], None]) -> Started | None:
+    def run(
+        self,
+        own_session: int,
+        entries: int,
+        leave: Callable[[], None],
+        check: Callable[[Replica], None] = lambda found: None,
+    ) -> Started | None:
         """Put a replica in its place, `entries` beyond a checkpoint at most; None if there is no
         checkpoint to use. `own_session` is the journal's, 0 for none; `leave` closes what is in
-        the place, and is called just before that is replaced.
+        the place, and is called just before that is replaced. `check` raises DataError for one
+        that is not to be used, HistoryFork if none is.
 
         Raises what following the log raises, and StoreError.
         """
@@ -152,7 +159,7 @@ class CheckpointStart:
                 return None
             before = sequence
             try:
-                started = self._try(sequence, own_session, entries)
+                started = self._try(sequence, own_session, entries, check)
                 leave()
                 move_database(self._loading, self._place, self._key)
                 return started
@@ -165,7 +172,9 @@ class CheckpointStart:
                 remove_database(self._loading)
         return None
 
-    def _try(self, sequence: int, own_session: int, entries: int) -> Started:
+    def _try(
+        self, sequence: int, own_session: int, entries: int, check: Callable[[Replica], None]
+    ) -> Started:
         manifest, first = self._checked(sequence)
         self._load(sequence, manifest, first)
         replica = self._open_replica(self._loading)
@@ -177,6 +186,7 @@ class CheckpointStart:
             reader = LogReader(self._store, self._ring, replica, self._origin)
             follow(reader, replica, entries, on_entry=voices.heard)
             count = voices.count()
+            check(replica)
         finally:
             replica.close()
         said = "two or more devices say" if count > 1 else "only one device has said"

@@ -34,6 +34,7 @@ from lucid.meta.replica import Replica
 from lucid.meta.replica_events import Changed
 from lucid.meta.verify import Accepted, Void
 from lucid.sync.alone import Alone
+from lucid.sync.below_floor import Floors
 from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.order import Order, Placed
 from lucid.types import Clock
@@ -78,6 +79,7 @@ class Committer:
         session: Session | None,
         notes: dict[int, list[bytes]],
         checkpoints: Checkpointer,
+        floors: Floors,
         next_op_id: Callable[[], int],
         adopt: Callable[[bytes, int], None],
         changed: Callable[[Changed], None],
@@ -98,6 +100,7 @@ class Committer:
         self._session = session
         self._notes = notes
         self._checkpoints = checkpoints
+        self._floors = floors
         self._next_op_id = next_op_id
         self._adopt = adopt
         self._changed = changed
@@ -217,15 +220,20 @@ class Committer:
     def catch_up(self) -> int:
         """Fold everything after the head; returns the number of entries."""
         folded = 0
-        seen = self._replica.head().sequence > 0
+        head = self._replica.head().sequence
+        seen = head > 0
+        # First of all: what a collector has taken is no history that was changed.
+        self._floors.check(head)
         if self._to_compare:
             self._reader.history.check_head()
         elif self._clock.monotonic() >= self._compare_at:
             self._reader.history.check_mark()
             self._compare_at = self._clock.monotonic() + COMPARE_S
         while not self._stop.is_set():
+            began = self._floors.now()
             found = self._reader.next()
             if found is None:
+                self._floors.at_end(self._replica.head().sequence, began)
                 break
             self._fold(found)
             folded += 1
@@ -264,6 +272,9 @@ class Committer:
         positions = self._positions(body) if own else []
         if own and not positions:
             self._check_own(found)
+        if positions:
+            # What is settled is forgotten: only by an entry that everyone will see.
+            self._floors.sure(found.sequence - 1)
         self._replica.commit_entry(
             found.sequence, found.hash, body, settles=max(positions) if positions else None
         )
@@ -316,7 +327,7 @@ class Committer:
         self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
         self._book.note(Note(prepared.sequence, prepared.hash, position), removal=True)
         self._book.sync()
-        result = self._put(prepared)
+        result = self._put_ours(prepared)
         if isinstance(result, Lost):
             self.losses += 1
             self._fold(self._reader.judge(result.sequence, result.data))
@@ -360,7 +371,7 @@ class Committer:
         self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
         self._book.note(Note(prepared.sequence, prepared.hash, 0), removal=True)
         self._book.sync()
-        result = self._put(prepared)
+        result = self._put_ours(prepared)
         if isinstance(result, Lost):
             self._fold(self._reader.judge(result.sequence, result.data))
             return False
@@ -376,6 +387,17 @@ class Committer:
         for placed in batch:
             names.update(dict.fromkeys(segments_of(placed.op)))
         return self._staged.rows(names)
+
+    def _put_ours(self, prepared: Prepared) -> object:
+        """Put an entry, and make sure that a number that was won is not one that was deleted.
+
+        Raises BelowFloor: the entry is void, and nothing of it is settled.
+        """
+        began = self._floors.now()
+        result = self._put(prepared)
+        if not isinstance(result, Lost):
+            self._floors.at_end(prepared.sequence - 1, began)
+        return result
 
     def _put(self, prepared: Prepared) -> object:
         """Put until the store says whose entry has the number."""
