@@ -2,9 +2,8 @@
 
 First `read` makes a plain picture of the journal (pure, no other room is asked). Then `Recovery`
 brings back what is pending: finished staged segments go to the uploader; live blocks of unfinished
-ones are opened and sealed again into new segments, because a segment is continued only by the
-process that began it; pending ops return to the order; files that had a FLUSH become drafts and
-are published.
+ones, and of those that a floor has passed, are sealed again into new segments (see `resealing`);
+pending ops return to the order; files that had a FLUSH become drafts and are published.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from lucid.crypto.footer import check_footer, open_footer
 from lucid.crypto.keyring import KeyRing
 from lucid.data.draft import Draft, PatchPlace
 from lucid.data.segments import KeySource, SealOwner
-from lucid.engine import errors as engine_errors
-from lucid.engine.sodium import digest16, open_
-from lucid.errors import DataError, LocalError, LucidError, NotFound
+from lucid.engine.sodium import digest16
+from lucid.errors import DataError, LocalError, NotFound
 from lucid.filespace.parts import Parts
-from lucid.format.change import DATA, LOST, Change, SegmentRow
+from lucid.filespace.resealing import Resealing
+from lucid.format.change import DATA, Change, SegmentRow
 from lucid.format.journal import (
     Failed,
     Group,
@@ -46,7 +45,6 @@ from lucid.format.ops import (
     changes_of,
     segments_of,
 )
-from lucid.format.runs import RunMap, slice_run
 from lucid.local.book import Live
 from lucid.local.frames import Position
 from lucid.types import SegmentId
@@ -244,6 +242,11 @@ _READERS = {
 }
 
 
+def _named(image: Image) -> set[bytes]:
+    """Segments that an image names."""
+    return {change.segment for change in image.changes if change.kind == DATA}
+
+
 def _left_out(name: bytes) -> str:
     return (
         f"A change of {name.decode(errors='replace')!r} was not yet safe on the disk when the "
@@ -259,8 +262,7 @@ class Recovery:
         self._keys = keys
         self._ring = ring
         self._picture = picture
-        self.lost_blocks = 0
-        self._resealed = 0
+        self._sealing = Resealing(parts, keys, picture.segments)
         self._gone: dict[int, int] = {}
         """Version that is left out -> the one that the file has instead, 0 for no file at all."""
         self._failed: list[Failed] = []
@@ -269,8 +271,10 @@ class Recovery:
         """Take everything up again; returns the drafts that are to be published."""
         picture = self._picture
         self._parts.order.reserve_positions(picture.last_position + 1)
-        wanted = set(self._wanted())
-        self._take_segments(wanted)
+        wanted = [set(names) for names in self._wanted()]
+        for names in wanted:
+            self._sealing.needs(names)
+        self._take_segments(set().union(*wanted))
         for position in sorted(picture.ops):
             self._take_op(position)
         taken = [self._take_file(ino, file) for ino, file in sorted(picture.files.items())]
@@ -278,20 +282,23 @@ class Recovery:
         for failed in reversed(self._failed):
             # The last first: should this process die, what is left out still tells what follows it.
             self._parts.book.note(failed, removal=True)
-        if self._resealed:
-            # What is sealed anew must be durable before the only other copy goes.
-            self._parts.staging.sync()
-            self._parts.book.sync()
+        if self._sealing.gone_blocks:
+            picture.failed.append(
+                f"{self._sealing.gone_blocks} blocks of changes that were not sent yet are gone"
+                " from the store and from this machine: reading them is an error."
+            )
+        self._sealing.sync()
         self._parts.staged.drop_unused()
-        self._sweep()
+        self._sealing.sweep()
         self._parts.book.forget(picture.dead)
         return drafts
 
-    def _wanted(self) -> Iterator[bytes]:
+    def _wanted(self) -> Iterator[Iterable[bytes]]:
+        """What each op and each file names."""
         for _, record in self._picture.ops.values():
-            yield from segments_of(record.op)
+            yield segments_of(record.op)
         for file in self._picture.files.values():
-            yield from (change.segment for change in file.image.changes if change.kind == DATA)
+            yield _named(file.image)
 
     def _take_segments(self, wanted: set[bytes]) -> None:
         """Finished segments that something names go on to the store."""
@@ -299,6 +306,8 @@ class Recovery:
         for row in self._picture.segments.values():
             if replica.segment(row.id) is not None:
                 continue  # The log names it, so the store has it.
+            if self._sealing.is_below_floor(row.id):
+                continue  # A collector may have taken it from the store.
             if row.footer_len and row.id in wanted and SegmentId(row.id) in staging:
                 if self._is_sound(row):
                     self._parts.staged.adopt_finished(row)
@@ -336,9 +345,11 @@ class Recovery:
             return
         owner = SealOwner(getattr(op, "ino", 0) or getattr(op, "op_id", 0) or 1)
         changes = changes_of(op)
-        lost = self.lost_blocks
-        renewed = self._renewed(owner, changes)
-        if self.lost_blocks > lost and self._is_left_out(isinstance(op, Content), op, renewed):
+        lost = self._sealing.lost_blocks
+        renewed = self._sealing.renewed(owner, changes)
+        if self._sealing.lost_blocks > lost and self._is_left_out(
+            isinstance(op, Content), op, renewed
+        ):
             self._leave_op_out(position, op)
             self._let_go(owner)
             return
@@ -353,6 +364,7 @@ class Recovery:
         with parts.order.lock:
             parts.order.restore(position, op, segments, live)
         self._let_go(owner)
+        self._sealing.done(segments_of(record.op))
 
     def _leave_op_out(self, position: int, op: Op) -> None:
         if isinstance(op, Create):
@@ -393,48 +405,6 @@ class Recovery:
             return False  # The op that it is for lies over it: it must say what is lost.
         return is_change or not any(change.kind == DATA for change in renewed)
 
-    def _renewed(self, owner: SealOwner, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-        """`changes` with every block of an unfinished segment sealed again, or lost."""
-        if not any(self._is_unfinished(change) for change in changes):
-            return changes
-        runs = RunMap(self._parts.geometry)
-        for change in changes:
-            if self._is_unfinished(change):
-                for block in range(change.first, change.first + change.count):
-                    for made in self._reseal(owner, change, block):
-                        runs.lay(made)
-            else:
-                runs.lay(change)
-        return runs.runs()
-
-    def _is_unfinished(self, change: Change) -> bool:
-        """Its segment is neither finished, whole and staged here, nor in the log."""
-        if change.kind != DATA or self._parts.staged.state(change.segment) is not None:
-            return False
-        return self._parts.replica.segment(change.segment) is None
-
-    def _reseal(self, owner: SealOwner, change: Change, block: int) -> list[Change]:
-        """One block of an unfinished segment, in a new one; lost if its bytes do not open."""
-        geometry = self._parts.geometry
-        one = slice_run(change, block, block + 1, geometry)
-        row = self._picture.segments[change.segment]
-        length = one.lengths[0] if one.lengths else one.last_len + geometry.tag
-        try:
-            sealed = self._parts.staging.read(SegmentId(one.segment), one.offset, length)
-            plain = open_(
-                self._keys.context(row.generation), one.segment,
-                self._keys.key(one.segment, row.generation), one.ordinal, one.flags, sealed,
-            )  # fmt: skip
-        except (engine_errors.CorruptBlock, LocalError, ValueError):
-            self.lost_blocks += 1
-            return [Change(block, 1, LOST)]
-        self._resealed += 1
-        made = self._parts.staged.seal(owner, block, [plain])
-        return [
-            new._replace(last_valid=min(one.last_valid, new.last_len)) if new.kind == DATA else new
-            for new in made
-        ]
-
     def _take_file(self, ino: int, file: FilePicture) -> Draft | None:
         parts, image = self._parts, file.image
         draft = Draft(ino, parts.geometry)
@@ -449,9 +419,11 @@ class Recovery:
         if image.base in self._gone or ino in self._gone:
             self._leave_file_out(draft, file)
             return None
-        lost = self.lost_blocks
-        renewed = self._renewed(draft.owner, image.changes)
-        if self.lost_blocks > lost and self._is_left_out(not image.private, image, renewed):
+        lost = self._sealing.lost_blocks
+        renewed = self._sealing.renewed(draft.owner, image.changes)
+        if self._sealing.lost_blocks > lost and self._is_left_out(
+            not image.private, image, renewed
+        ):
             self._leave_file_out(draft, file)
             return None
         for change in renewed:
@@ -475,6 +447,7 @@ class Recovery:
         draft.image = lives[0]
         for live, (_, patch) in zip(lives[1:], file.patches, strict=True):
             self._take_patch(draft, live, patch)
+        self._sealing.done(_named(image))
         return parts.table.add(draft)
 
     def _leave_file_out(self, draft: Draft, file: FilePicture) -> None:
@@ -502,12 +475,3 @@ class Recovery:
         live.length = end - patch.offset
         places = draft.patches.setdefault(patch.block, [])
         places.append(PatchPlace(patch.offset, end, live))
-
-    def _sweep(self) -> None:
-        """Remove staged files that nothing names any more."""
-        for segment, _ in self._parts.staging.segments():
-            if self._parts.staged.state(segment) is None:
-                try:
-                    self._parts.staging.remove(segment)
-                except LucidError as error:
-                    log.warning("A staged segment could not be removed: %s", error)

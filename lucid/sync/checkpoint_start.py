@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -71,14 +71,15 @@ class Started(NamedTuple):
 class Voices:
     """Who has written since a checkpoint, and who of them says its state hash.
 
-    A session that began after it has folded nothing up to there: it is not waited for.
+    A session that began after it has folded nothing up to there: it is not waited for. Nor is one
+    that had written nothing since a floor: it was away, and began anew from a checkpoint.
     """
 
-    def __init__(self, known: EntryRef, state_hash: bytes, sessions_end: int) -> None:
-        """`sessions_end`: the first number that no session had at the checkpoint."""
+    def __init__(self, known: EntryRef, state_hash: bytes, sessions: Iterable[SessionRow]) -> None:
+        """`sessions`: those of the state at the checkpoint."""
         self._sequence = known.sequence
         self._state_hash = state_hash
-        self._sessions_end = sessions_end
+        self._last = {row.number: row.last_sequence for row in sessions}
         self._wrote: dict[int, bytes] = {}  # session -> member, since the first who said it
         self._said: dict[int, bytes] = {}
         self._differ: set[int] = set()
@@ -93,11 +94,11 @@ class Voices:
                 return
             self._differ.discard(body.session)  # What it says last counts.
             self._said[body.session] = body.member
-        if self._said and 0 < body.session < self._sessions_end:
+        if self._said and body.session in self._last:
             self._wrote[body.session] = body.member
 
-    def count(self) -> int:
-        """How many say it, members if two have written since, else sessions.
+    def count(self, floor: int) -> int:
+        """How many say it, members if two have written since, else sessions. `floor`: the newest.
 
         Two are wanted if two have written from the first that says it on. Raises CorruptObject if
         there are too few, or if one says another hash.
@@ -106,8 +107,13 @@ class Voices:
             raise CorruptObject(f"Session {min(self._differ)} has another state there.")
         if not self._said:
             raise CorruptObject("No entry of the log says its state hash yet.")
-        members = set(self._wrote.values())
-        wrote = len(members) if len(members) > 1 else len(self._wrote)
+        heard = {
+            session: member
+            for session, member in self._wrote.items()
+            if session in self._said or self._last[session] >= floor
+        }
+        members = set(heard.values())
+        wrote = len(members) if len(members) > 1 else len(heard)
         said = len(set(self._said.values())) if len(members) > 1 else len(self._said)
         if said < min(wrote, 2):
             raise CorruptObject("Of two that have written since, one says its state hash.")
@@ -182,10 +188,11 @@ class CheckpointStart:
             self._check_state(replica, first)
             if own_session:
                 replica.set_own_session(own_session)
-            voices = Voices(replica.head(), manifest.state_hash, replica.next_session())
+            sessions = [row for one in replica.members() for row in replica.sessions_of(one.id)]
+            voices = Voices(replica.head(), manifest.state_hash, sessions)
             reader = LogReader(self._store, self._ring, replica, self._origin)
             follow(reader, replica, entries, on_entry=voices.heard)
-            count = voices.count()
+            count = voices.count(replica.floor())
             check(replica)
         finally:
             replica.close()
