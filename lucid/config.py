@@ -69,6 +69,14 @@ class Config:
     poll_idle_s: float = 5.0
     """How often the log is looked at when nothing has come for a while."""
 
+    poll_told_s: float = 30.0
+    """How often the log is looked at while a hub tells of all changes. Never less often than
+    poll_idle_s says."""
+
+    hub: str = ""
+    """Where a hub is: wss://host or ws://host:port. Empty: changes of others are heard of by
+    polling alone."""
+
     publish_interval_s: float = 60.0
     """How often a file that stays open is published."""
 

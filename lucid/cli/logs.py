@@ -80,7 +80,7 @@ class Log:
         logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
         logging.getLogger("lucid").setLevel(logging.DEBUG if debug else logging.INFO)
         # These tell of every request, and of URLs.
-        for library in ("boto3", "botocore", "urllib3", "s3transfer"):
+        for library in ("boto3", "botocore", "urllib3", "s3transfer", "websockets"):
             logging.getLogger(library).setLevel(logging.WARNING)
 
     def into(self, directory: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lucid.cli import filespaces
+from lucid.cli.hub import checked_hub
 from lucid.cli.logs import Log
 from lucid.cli.predecessor import refuse_if_mounted, telling_where, wait_for_predecessor
 from lucid.cli.secrets import file_option, passphrase
@@ -80,6 +81,13 @@ class _Plan:
     show_default=True,
     help="What fsync waits for: the local disk, or the store.",
 )
+@click.option(
+    "--hub",
+    envvar="LUCID_HUB",
+    default="",
+    metavar="URL",
+    help="Hear of changes at once through a hub: wss://host, or ws://host:port. See: lucid hub",
+)
 @click.option("--read-only", is_flag=True, help="Change nothing, and write nothing to the store.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to stderr.")
 @click.option(
@@ -105,6 +113,7 @@ def command(
     state_dir: Path | None,
     cache_size: str,
     durability: str,
+    hub: str,
     read_only: bool,
     foreground: bool,
     options: tuple[str, ...],
@@ -125,6 +134,7 @@ def command(
             state_dir=state_dir and state_dir.absolute(),
             read_only=parsed.read_only,
             durability=durability,
+            hub=checked_hub(hub),
             cache_bytes=_cache_bytes(cache_size),
             state_wait_s=STATE_WAIT_S,
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lucid.cli.terminal import count, examples, rows, show_json, size
+from lucid.cli.terminal import count, examples, printable, rows, show_json, size
 from lucid.cli.uploads import what_is_left
 from lucid.errors import LucidError, NotMounted
 from lucid.mount import mountpoint, registry
@@ -110,6 +110,7 @@ def _lines(status: Message) -> list[tuple[str, str, str]]:
         ("content", f"{count(status['inodes'], 'inode')}, {size(status['data_bytes'])}", ""),
         ("head", _head(status), ""),
         *_checkpoint(status),
+        *_together(status),
         ("cache", _cache(status), ""),
         ("transferred", _transferred(status), ""),
         ("memory", size(status["memory_bytes"]), ""),
@@ -161,6 +162,25 @@ def _checkpoint(status: Message) -> list[tuple[str, str, str]]:
     if age is not None:
         made = f"entry {status['checkpoint']:,}, {_ago(float(age))}"
         lines.insert(0, ("checkpoint", made, ""))
+    return lines
+
+
+def _together(status: Message) -> list[tuple[str, str, str]]:
+    """The hub, and the devices that are there, with what they have open for writing."""
+    hub = status.get("hub")
+    if hub is None:
+        return []
+    if hub["connected"]:
+        lines = [("hub", f"connected to {hub['url']}", "green")]
+    else:
+        why = hub["problem"] or "Not there yet."
+        lines = [("hub", f"not connected to {hub['url']}; polling goes on. {why}", "yellow")]
+    for device in status.get("devices", ()):
+        text = f"{device['member']} on {device['device']}"
+        if device["writing"]:
+            more = f" and {device['more']} more" if device["more"] else ""
+            text += f", writing {', '.join(map(printable, device['writing']))}{more}"
+        lines.append(("online", text, ""))
     return lines
 
 

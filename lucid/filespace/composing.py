@@ -34,6 +34,7 @@ from lucid.filespace.files import Files
 from lucid.filespace.maps import FileMaps
 from lucid.filespace.parts import Parts
 from lucid.filespace.recovery import Picture, Recovery
+from lucid.filespace.together import Together
 from lucid.format.change import SegmentRow
 from lucid.format.journal import SegmentRecord
 from lucid.format.ops import Op
@@ -281,12 +282,16 @@ class _Composing:
         if snapshot is not None:
             opened.checkpoints.take(snapshot)
         opened.beginning.agreement.on_stop(self._order.stop, self._order.go_on)
+        generation = ground.unlocked.superblock.generation
+        opened.together = Together(opened, ground.config, ground.clock, ground.entropy, generation)
+        self._closing.callback(opened.together.close)
         opened.committer = self._make_committer()
         self._closing.callback(opened.committer.close)
         opened.parts.commit_now = opened.committer.poke
         opened.parts.is_online = lambda: opened.committer.online
         for draft in drafts:
             opened.files.publish_quietly(draft)
+        opened.together.begin()
         opened.committer.start()
 
     def _make_checkpointer(self) -> Checkpointer:
@@ -339,6 +344,7 @@ class _Composing:
             clock=ground.clock,
             poll_fast_s=config.poll_fast_s,
             poll_idle_s=config.poll_idle_s,
+            poll_told_s=max(config.poll_told_s, config.poll_idle_s),
             pause=random.Random(ground.entropy(8)),
             online=not opened.away,
         )

@@ -147,6 +147,11 @@ class Files:
         if first is not None:
             self.moved(first, ino)
 
+    def written_inodes(self) -> list[int]:
+        """What is open for writing."""
+        with self._lock:
+            return [ino for ino, (_, writers) in self._open.items() if writers]
+
     def is_open(self, ino: int) -> bool:
         return ino in self._open
 

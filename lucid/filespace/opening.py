@@ -36,6 +36,7 @@ from lucid.filespace.composing import Ground, compose
 from lucid.filespace.files import Files
 from lucid.filespace.parts import Parts
 from lucid.filespace.recovery import Picture, read
+from lucid.filespace.together import Together
 from lucid.format.device import Device, decode_device
 from lucid.format.journal import Limit, SessionRecord
 from lucid.format.runs import Geometry
@@ -81,6 +82,7 @@ class Opened:
         self.parts: Parts
         self.files: Files
         self.committer: Committer
+        self.together: Together
         self.checkpoints: Checkpointer
         self.beginning: Beginning
         self.unlocked: Unlocked

@@ -132,4 +132,6 @@ def status_of(opened: Opened) -> Status:
             max(0.0, (parts.clock.time_ns() - known.time_ns) / 1e9) if known else None
         ),
         checkpoint_notes=tuple(filter(None, (*opened.beginning.notes, opened.checkpoints.problem))),
+        hub=opened.together.hub_status(),
+        devices=opened.together.devices(),
     )

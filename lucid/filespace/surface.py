@@ -7,16 +7,19 @@ most for a bounded time, and raises LucidError with the errno to answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lucid.engine.hits import HitTable
+from lucid.filespace.changes import Change
 
 __all__ = [
     "Attributes",
+    "Change",
     "DirectoryEntry",
     "FileHandle",
     "Invalidation",
     "OlderVersions",
+    "Others",
     "Progress",
     "Removed",
     "Restored",
@@ -118,6 +121,8 @@ class Status(NamedTuple):
     checkpoint: int = 0  # sequence of the newest that this device knows; 0: none
     checkpoint_age_s: float | None = None
     checkpoint_notes: tuple[str, ...] = ()  # what this mount began from, and what it did not use
+    hub: dict[str, Any] | None = None  # the link to a hub; None without one
+    devices: tuple[dict[str, Any], ...] = ()  # others that are at the hub now
 
 
 class Version(NamedTuple):
@@ -179,6 +184,27 @@ class OlderVersions(Protocol):
     ) -> Restored: ...
 
 
+class Change(NamedTuple):
+    """One change that was folded. `kind` is create, write, remove, rename, attributes, link, or
+    conflict: then `path` is the copy that keeps the loser. `to` is the new path of a rename, else
+    empty."""
+
+    sequence: int
+    time_ns: int
+    kind: str
+    path: bytes
+    to: bytes
+    member: str
+    device: str
+
+
+class Others(Protocol):
+    """What is heard of other machines; see `together.Together`."""
+
+    def changes(self, after: int, wait_s: float) -> tuple[list[Change], int, bool]: ...
+    def wait(self, token: str, timeout_s: float) -> int: ...
+
+
 class Surface(Protocol):
     """A whole file system, by inode number. Names are bytes. The root is inode 1."""
 
@@ -238,6 +264,11 @@ class Surface(Protocol):
     @property
     def older(self) -> OlderVersions | None:
         """Older versions and what was removed; None where nothing of that is kept."""
+        ...
+
+    @property
+    def others(self) -> Others | None:
+        """Changes as they come; None where nobody else is."""
         ...
 
     def serve(self, handle: FileHandle, number: int) -> None:

@@ -26,7 +26,9 @@ from lucid.filespace.surface import (
     Status,
     Totals,
 )
+from lucid.filespace.together import Together
 from lucid.format.ops import Op
+from lucid.format.token import format_token
 from lucid.sync.ticker import Chore, Ticker
 
 __all__ = ["Tree"]
@@ -134,6 +136,10 @@ class Tree:
     def hits(self) -> HitTable:
         return self._parts.hits
 
+    @property
+    def others(self) -> Together:
+        return self._opened.together
+
     def serve(self, handle: FileHandle, number: int) -> None:
         self._files.serve(_own(handle), number)
 
@@ -209,8 +215,7 @@ class Tree:
                     f"All but {len(aside)} of the changed files are in the store: "
                     f"{aside[0].rstrip('.')}."
                 )
-        head = parts.replica.head()
-        return f"{head.sequence}-{head.hash.hex()[:16]}"
+        return format_token(self._opened.unlocked.superblock.filespace, parts.replica.head())
 
     def _commit_alone(self, op: Op) -> None:
         """Give an op an entry of its own in the log. Raises StoreUnavailable, Stopped."""

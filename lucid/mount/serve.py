@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lucid.errors import MountPointBusy, NotMounted
 from lucid.filespace.surface import Progress, Surface
-from lucid.mount import mountpoint, older, registry
+from lucid.mount import mountpoint, older, registry, together
 from lucid.mount.control import Command, ControlServer, Progressing
 from lucid.mount.options import MountOptions
 from lucid.mount.session import Session
@@ -110,7 +110,10 @@ class _Service:
     def run(self, surface: Surface) -> int:
         self._surface = surface
         place = surface.status().state_directory
+        heard = together.commands(self._surface_now)
         control = ControlServer(Path(place), {
+            "changes": heard["changes"],
+            "wait": self._then_told(heard["wait"]),
             "status": self._status,
             "progress": lambda request, _: self._progress_message(),
             "sync": self._sync,

@@ -86,6 +86,7 @@ class Committer:
         clock: Clock,
         poll_fast_s: float,
         poll_idle_s: float,
+        poll_told_s: float,
         pause: random.Random,
         online: bool,
     ) -> None:
@@ -107,9 +108,11 @@ class Committer:
         self._clock = clock
         self._poll_fast_s = poll_fast_s
         self._poll_idle_s = poll_idle_s
+        self._poll_told_s = poll_told_s
         self._pause = pause
         self._stop = threading.Event()
         self._poll_at = 0.0
+        self._pokes = 0
         self._not_before = 0.0
         self._gather_until = 0.0
         self._foreign_at = float("-inf")
@@ -124,6 +127,12 @@ class Committer:
         self._compare_at = clock.monotonic() + COMPARE_S
         self.commits = 0
         self.losses = 0
+        self.won: Callable[[int, bytes], None] = lambda sequence, digest: None
+        """Told of each own entry as soon as it is in the store; must not wait."""
+        self.folded: Callable[[int, EntryBody, bool], None] = lambda sequence, body, own: None
+        """Told of each valid entry when it is folded; must not wait."""
+        self.is_told: Callable[[], bool] = lambda: False
+        """Whether a hub tells of what others commit: then idle polling is slower."""
         self.alone = Alone(order)
         self._thread = threading.Thread(target=self._run, name="lucid-sync", daemon=True)
 
@@ -134,6 +143,7 @@ class Committer:
 
     def poke(self) -> None:
         """Look at the log, and at what is ready, now."""
+        self._pokes += 1
         self._poll_at = 0.0
         self._order.wake()
 
@@ -212,6 +222,7 @@ class Committer:
         if self._order.pending:
             until = min(until, max(self._gather_until, self._not_before, now + 0.002), now + 0.05)
         with self._order.news:
+            until = min(until, self._poll_at)  # somebody may have asked for a look meanwhile
             if until > now and not self._stop.is_set():
                 self._order.news.wait(until - now)
 
@@ -219,7 +230,7 @@ class Committer:
 
     def catch_up(self) -> int:
         """Fold everything after the head; returns the number of entries."""
-        folded = 0
+        folded, pokes = 0, self._pokes
         head = self._replica.head().sequence
         seen = head > 0
         # First of all: what a collector has taken is no history that was changed.
@@ -247,7 +258,10 @@ class Committer:
             self._foreign_at = self._clock.monotonic()
         active = self._clock.monotonic() - self._foreign_at < ACTIVE_S
         interval = self._poll_fast_s if active else self._poll_idle_s
-        self._poll_at = self._clock.monotonic() + interval * self._pause.uniform(0.9, 1.1)
+        if self.is_told():
+            interval = self._poll_told_s
+        if pokes == self._pokes:  # else somebody asked while the last look was under way
+            self._poll_at = self._clock.monotonic() + interval * self._pause.uniform(0.9, 1.1)
         with self._polled:
             self._polls += 1
             self._polled.notify_all()
@@ -283,6 +297,7 @@ class Committer:
         self._notes.pop(found.sequence, None)
         self._checkpoints.folded(found.sequence, body, own=own)
         self._changed(self._replica.take_events())
+        self.folded(found.sequence, body, own)
 
     def _positions(self, body: EntryBody) -> list[int]:
         pending = self._order.op_ids()
@@ -341,6 +356,7 @@ class Committer:
         self._notes.pop(prepared.sequence, None)
         self._checkpoints.folded(prepared.sequence, prepared.body, own=True)
         self._changed(self._replica.take_events())
+        self.folded(prepared.sequence, prepared.body, True)
         self._won(began)
 
     def _won(self, began: float) -> None:
@@ -380,6 +396,7 @@ class Committer:
         self._notes.pop(prepared.sequence, None)
         self._checkpoints.folded(prepared.sequence, prepared.body, own=True)
         self._changed(self._replica.take_events())
+        self.folded(prepared.sequence, prepared.body, True)
         return True
 
     def _rows(self, batch: Sequence[Placed]) -> list[SegmentRow]:
@@ -405,7 +422,10 @@ class Committer:
         pause = PAUSE_FIRST_S
         while True:
             try:
-                return self._writer.put(prepared)
+                result = self._writer.put(prepared)
+                if not isinstance(result, Lost):
+                    self.won(prepared.sequence, prepared.hash)
+                return result
             except StoreConflict:
                 pass
             except LucidError as error:

@@ -91,6 +91,7 @@ class MemorySurface:
         self.closed = False
         self.hits: HitTable | None = None
         self.older = None
+        self.others = None
         self._lock = threading.RLock()
         self._next = FIRST_ID
         self._nodes = {ROOT: Node(ROOT, stat.S_IFDIR | 0o755, os.getuid(), os.getgid(), nlink=2)}

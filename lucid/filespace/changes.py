@@ -1,0 +1,130 @@
+"""From the ops of an entry to what a person calls a change: who did what to which path.
+
+Paths are those at the moment of asking, where there are any, else as the op has them. Any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lucid.filespace.parts import Parts
+from lucid.filespace.surface import Change
+from lucid.format.ops import (
+    ROOT_INO,
+    Clone,
+    Content,
+    Create,
+    Link,
+    Mkdir,
+    Mknod,
+    Op,
+    Rename,
+    Rmdir,
+    Setattr,
+    Setxattr,
+    Symlink,
+    Unlink,
+)
+from lucid.sync.feed import Folded
+
+__all__ = ["changes_in", "path_of"]
+
+DEPTH_MAX = 1000
+UNKNOWN = "/…".encode()
+"""Stands for a directory that has no name any more."""
+
+
+def path_of(parts: Parts, ino: int) -> bytes | None:
+    """A path of an inode, with a slash first; None if it has no name."""
+    names: list[bytes] = []
+    for _ in range(DEPTH_MAX):
+        if ino == ROOT_INO:
+            return b"/" + b"/".join(reversed(names))
+        draft = parts.table.get(ino)
+        rows = parts.replica.names(ino)
+        if rows:
+            names.append(rows[0].name)
+            ino = rows[0].parent
+        elif draft is not None and draft.private:
+            names.append(draft.name)
+            ino = draft.parent
+        else:
+            return None
+    return None
+
+
+def changes_in(parts: Parts, folded: Folded) -> list[Change]:
+    """What an entry changed, in its order."""
+    replica, body = parts.replica, folded.body
+    member, session = replica.member(body.member), replica.session(body.session)
+    who = (
+        "" if member is None else member.label.decode("utf-8", "replace"),
+        "" if session is None else session.device_label.decode("utf-8", "replace"),
+    )
+    paths = _Paths(parts)
+    found = []
+    # Backwards: what was removed last tells where that was which was removed in it before.
+    for op in reversed(body.ops):
+        for kind, path, to in _change(paths, op):
+            time_ns = getattr(op, "time_ns", 0)
+            found.append(Change(folded.sequence, time_ns, kind, path, to, *who))
+    return found[::-1]
+
+
+class _Paths:
+    """Paths of directories, also of those that the entry removed."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._known: dict[int, bytes] = {}
+
+    def inode(self, ino: int) -> bytes | None:
+        if ino not in self._known:
+            path = path_of(self._parts, ino)
+            if path is None:
+                return None
+            self._known[ino] = path
+        return self._known[ino]
+
+    def name(self, parent: int, name: bytes) -> bytes:
+        above = self.inode(parent)
+        return (UNKNOWN if above is None else above).rstrip(b"/") + b"/" + name
+
+    def removed(self, ino: int, path: bytes) -> None:
+        self._known[ino] = path
+
+
+def _change(paths: _Paths, op: Op) -> Iterator[tuple[str, bytes, bytes]]:
+    """(kind, path, to) of one op; nothing for ops that no path tells of."""
+    if isinstance(op, (Create, Mkdir, Symlink, Mknod)):
+        meant = paths.name(op.parent, op.name)
+        path = paths.inode(op.op_id) or meant
+        yield ("create" if path == meant or _is_moved(path, meant) else "conflict"), path, b""
+    elif isinstance(op, (Content, Clone)):
+        copy = paths.inode(op.op_id)  # an inode of the op's own keeps the loser of a conflict
+        if copy is not None:
+            is_new = isinstance(op, Clone) and not op.ino
+            yield ("create" if is_new else "conflict"), copy, b""
+        else:
+            yield "write", paths.inode(op.ino) or paths.name(op.parent, op.name), b""
+    elif isinstance(op, Link):
+        yield "link", paths.name(op.parent, op.name), b""
+    elif isinstance(op, Unlink):
+        yield "remove", paths.name(op.parent, op.name), b""
+    elif isinstance(op, Rmdir):
+        path = paths.name(op.parent, op.name)
+        paths.removed(op.seen_ino, path)
+        yield "remove", path, b""
+    elif isinstance(op, Rename):
+        to = paths.name(op.new_parent, op.new_name)
+        yield "rename", paths.name(op.parent, op.name), to
+    elif isinstance(op, (Setattr, Setxattr)):
+        path_now = paths.inode(op.ino)
+        if path_now is not None:
+            yield "attributes", path_now, b""
+
+
+def _is_moved(path: bytes, meant: bytes) -> bool:
+    """It has another name by now, and not one that the fold gave to a conflict copy."""
+    stem = meant.rpartition(b"/")[2].rpartition(b".")[0] or meant.rpartition(b"/")[2]
+    return not path.rpartition(b"/")[2].startswith(stem + b" (conflict ")

@@ -1,0 +1,57 @@
+"""What the control socket answers about other machines: their changes, and waiting for a moment.
+
+Called by control threads; owns nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from lucid.errors import NotMounted
+from lucid.filespace.surface import Others, Surface
+from lucid.mount.control import Command, Progressing
+from lucid.mount.wire import Message
+
+__all__ = ["commands"]
+
+WATCH_S = 20.0
+"""An answer without changes comes after so long: whoever watches asks again."""
+WAIT_S = 20.0
+"""The same for a wait: the command asks again until its own time is over."""
+
+
+def commands(surface: Callable[[], Surface]) -> dict[str, Command]:
+    """The commands by name; `surface` gives the open filespace, or raises NotMounted."""
+
+    def others() -> Others:
+        found = surface().others
+        if found is None:
+            raise NotMounted("This drive knows of no other machines.")
+        return found
+
+    def changes(request: Message, progressing: Progressing) -> Message:
+        """{"after": sequence or 0, "path": ..., "wait_s": ...} -> {"changes", "after", "missed"}
+
+        Only what lies at or below the path. Waits a while for the first change.
+        """
+        wait_s = min(float(request.get("wait_s", WATCH_S)), WATCH_S)
+        below = os.fsencode(str(request.get("path", "/"))).rstrip(b"/")
+        found, after, missed = others().changes(int(request.get("after", 0)), wait_s)
+        told = [
+            change._asdict() | {"path": os.fsdecode(change.path), "to": os.fsdecode(change.to)}
+            for change in found
+            if _is_below(change.path, below) or _is_below(change.to, below)
+        ]
+        return {"changes": told, "after": after, "missed": missed}
+
+    def wait(request: Message, progressing: Progressing) -> Message:
+        """{"token": ..., "timeout_s": ...} -> {"head": ...}. Raises TimedOut."""
+        timeout_s = min(float(request.get("timeout_s", WAIT_S)), WAIT_S)
+        return {"head": others().wait(str(request["token"]), timeout_s)}
+
+    return {"changes": changes, "wait": wait}
+
+
+def _is_below(path: bytes, above: bytes) -> bool:
+    return path == above or path.startswith(above + b"/")
