@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from lucid.engine.hits import HitTable
-from lucid.filespace.changes import Change
 
 __all__ = [
     "Attributes",
