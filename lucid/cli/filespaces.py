@@ -15,6 +15,7 @@ from lucid.errors import UsageError
 
 if TYPE_CHECKING:
     from lucid.filespace import Filespace
+    from lucid.filespace.collection import Collection
     from lucid.filespace.fsck import FsckReport
     from lucid.filespace.lost_found import LostFound
     from lucid.filespace.repairing import Repair
@@ -28,6 +29,7 @@ __all__ = [
     "check",
     "check_free",
     "check_there",
+    "collect",
     "create",
     "lost_found",
     "missing_directory",
@@ -150,6 +152,20 @@ def check(
     from lucid.filespace.fsck import check
 
     return check(store, passphrase, read_data=read_data, report=report)
+
+
+def collect(
+    store: str,
+    passphrase: str,
+    *,
+    delete: bool,
+    retention_s: int,
+    report: Callable[[str, int, int | None], None],
+) -> Collection:
+    """Looks for what can be freed, and frees it if told to."""
+    from lucid.filespace.collecting import collect
+
+    return collect(store, passphrase, delete=delete, retention_s=retention_s, report=report)
 
 
 def repair(store: str, passphrase: str, config: Config) -> Repair:

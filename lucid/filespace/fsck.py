@@ -1,72 +1,32 @@
 """`lucid fsck`: a read-only check of everything that is reachable in the store.
 
-It believes nothing local: it folds the log from entry 1 into a replica of its own, in a directory
-that is removed again, and compares what that says with what the store holds.
+It believes nothing local: it folds the log, from entry 1 if it is whole, into a replica of its own,
+in a directory that is removed again, and compares what that says with what the store holds.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing
 
 from lucid.crypto.footer import check_footer, open_footer
-from lucid.crypto.founding import Unlocked
-from lucid.crypto.keyring import KeyRing
 from lucid.engine.errors import CorruptBlock
 from lucid.engine.sodium import AdContext, digest16, open_, tag_bytes
-from lucid.errors import DataError, HistoryFork, ObjectMissing
-from lucid.filespace import founding
-from lucid.filespace.fsck_checkpoint import CheckpointCheck
+from lucid.errors import DataError, ObjectMissing
+from lucid.filespace.fsck_log import LogCheck
+from lucid.filespace.fsck_report import FsckReport, Progress
+from lucid.filespace.visiting import Visit
 from lucid.format.change import DATA, LOST, SegmentRow
-from lucid.format.names import DATA_PREFIX, log_key, parse_segment_key, segment_key
-from lucid.format.runs import Geometry
-from lucid.meta.log import LogReader
+from lucid.format.names import DATA_PREFIX, parse_segment_key, segment_key
 from lucid.meta.replica import Replica
 from lucid.meta.state import ROOT_INO
-from lucid.meta.verify import Origin, Void
 from lucid.store.base import ObjectStore
-from lucid.store.stack import open_store
 from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
 
 __all__ = ["FsckReport", "Progress", "check"]
 
-Progress = Callable[[str, int, "int | None"], None]
-"""stage, done, total (None while it is not known)."""
-
 PATHS_MAX = 100
-
-
-@dataclass
-class FsckReport:
-    """What was found. `problems` is empty when everything is as it should be."""
-
-    filespace: str
-    name: str = ""
-    entries: int = 0
-    void_entries: int = 0
-    checkpoint: int = 0
-    """The newest checkpoint in the store, which was compared with the log; 0 for none."""
-    inodes: int = 0
-    segments: int = 0
-    segment_bytes: int = 0
-    blocks_read: int = 0
-    orphans: int = 0
-    """Objects under data/ that no entry names: uploads that were not committed, or not yet."""
-    orphan_bytes: int = 0
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def clean(self) -> bool:
-        return not self.problems
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "clean": self.clean}
 
 
 def check(
@@ -80,62 +40,29 @@ def check(
     entropy: Entropy = SystemEntropy,
 ) -> FsckReport:
     """Check the filespace at `url`. Raises only what keeps it from looking at all."""
-    with ExitStack() as stack:
-        own = store or stack.enter_context(_closing(open_store(url, entropy=entropy)))
-        unlocked = founding.unlock(own, secret)
-        stack.callback(unlocked.keys.close)
-        ring = KeyRing(unlocked.superblock.filespace, unlocked.superblock.suite)
-        stack.callback(ring.close)
-        superblock = unlocked.superblock
-        key, _ = founding.read_generation(own, unlocked, superblock.generation)
-        ring.add(superblock.generation, key, superblock.generation_key_hash)
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lucid-fsck-"))
-        geometry = Geometry(superblock.block_size, tag_bytes(superblock.suite))
-        replica = Replica(Path(folder) / "replica", entropy(32), geometry, clock or SystemClock())
-        stack.callback(replica.close)
-        found = FsckReport(superblock.filespace.hex())
-        found.warnings.extend(own.lifecycle_warnings())
-        checker = _Checker(own, unlocked, ring, replica, found, report)
-        checker.run(read_data)
+    visit = Visit(url, secret, store=store, clock=clock or SystemClock(), entropy=entropy)
+    with closing(visit):
+        found = FsckReport(visit.unlocked.superblock.filespace.hex())
+        found.warnings.extend(visit.store.lifecycle_warnings())
+        replica = LogCheck(visit, found, report).fold()
+        if replica is not None:
+            _Checker(visit, replica, found, report).run(read_data)
         return found
-
-
-class _closing:
-    """Closes a store at the end."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    def __enter__(self) -> ObjectStore:
-        return self._store
-
-    def __exit__(self, *_exception: object) -> None:
-        self._store.close()
 
 
 class _Checker:
     """The steps of one check."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        unlocked: Unlocked,
-        ring: KeyRing,
-        replica: Replica,
-        found: FsckReport,
-        report: Progress,
-    ) -> None:
-        self._store = store
-        self._unlocked = unlocked
-        self._ring = ring
+    def __init__(self, visit: Visit, replica: Replica, found: FsckReport, report: Progress) -> None:
+        self._store = visit.store
+        self._unlocked = visit.unlocked
+        self._ring = visit.ring
         self._replica = replica
         self._found = found
         self._report = report
-        self._segments: dict[bytes, SegmentRow] = {}
+        self._segments = {row.id: row for row in replica.segments()}
 
     def run(self, read_data: bool) -> None:
-        if not self._fold():
-            return
         self._found.name = (self._replica.value("name") or b"").decode(errors="replace")
         self._found.inodes = self._replica.totals().inodes
         bad = self._presence()
@@ -143,53 +70,8 @@ class _Checker:
             bad |= self._read_all(bad)
         self._name_files(bad)
 
-    def _fold(self) -> bool:
-        """The chain: hashes, signatures, roles, and the fold itself. False: it cannot go on."""
-        found = self._found
-        origin = Origin(self._unlocked.superblock, self._unlocked.superblock_hash)
-        reader = LogReader(self._store, self._ring, self._replica, origin)
-        checkpoint = CheckpointCheck(self._store, self._ring, self._replica)
-        try:
-            while (entry := reader.next()) is not None:
-                found.entries += 1
-                self._report("log", found.entries, None)
-                if isinstance(entry, Void):
-                    found.void_entries += 1
-                    found.warnings.append(f"Entry {entry.sequence} is void: {entry.reason}")
-                    if entry.fork:
-                        found.problems.append(reader.fork)
-                    self._replica.commit_void(entry.sequence, entry.hash, entry.reason)
-                    checkpoint.folded(None)
-                    continue
-                for row in entry.body.segments:
-                    self._segments[row.id] = row
-                self._replica.commit_entry(entry.sequence, entry.hash, entry.body)
-                checkpoint.folded(entry.body)
-                self._replica.take_events()
-        except (DataError, HistoryFork) as error:
-            found.problems.append(f"Entry {found.entries + 1} of the log: {error}")
-            return False
-        if not found.entries:
-            found.problems.append("The log has no entry 1.")
-            return False
-        self._gap(found.entries)
-        checkpoint.finish()
-        found.checkpoint = checkpoint.sequence or 0
-        found.problems.extend(checkpoint.problems)
-        found.warnings.extend(checkpoint.warnings)
-        return True
-
-    def _gap(self, head: int) -> None:
-        """Entries behind a hole are a log that lost one."""
-        beyond = [info.key for info in self._store.list("log/", start_after=log_key(head), limit=3)]
-        if beyond:
-            self._found.problems.append(
-                f"The log ends at entry {head}, but the store holds {beyond[0]} behind it: "
-                f"entry {head + 1} is gone, or junk was put there."
-            )
-
     def _presence(self) -> set[bytes]:
-        """Every segment that the log names is in the store with its length; returns those not."""
+        """Every segment that the state names is in the store with its length; returns those not."""
         found = self._found
         there: dict[bytes, int] = {}
         for count, info in enumerate(self._store.list(DATA_PREFIX), 1):

@@ -18,7 +18,7 @@ from lucid.format import names
 from lucid.format.entry import NO_ENTRY, EntryRef
 from lucid.format.hashes import hash_bytes
 from lucid.format.limits import ENTRY_MAX
-from lucid.meta.fold_floor import VALUE_FLOOR
+from lucid.meta.fold_segments import VALUE_FLOOR
 from lucid.meta.state import GenerationRow, MemberRow
 from lucid.store.base import ObjectStore
 
@@ -106,9 +106,7 @@ class History:
         what was gone and is there again raises no alarm any more. Raises as `check_head` does.
         """
         head = self._view.head()
-        floor = self._view.value(VALUE_FLOOR)
-        # What lies below a floor may be gone rightly; the floor's own entry stays.
-        first = max(1, head.sequence - RECENT, 0 if floor is None else int(floor))
+        first = max(1, head.sequence - RECENT, self._floor())
         start = names.log_key(first)
         limit = max(0, head.sequence - first) + BEYOND
         found = list(self._store.list(names.LOG_PREFIX, start_after=start, limit=limit))
@@ -128,19 +126,25 @@ class History:
         if self._view.noted(GONE_NOTE) is not None:
             self._view.note(GONE_NOTE, None)
 
+    def _floor(self) -> int:
+        """What lies below may be gone rightly; the floor's own entry stays."""
+        floor = self._view.value(VALUE_FLOOR)
+        return 0 if floor is None else int(floor)
+
     def _check_voids(self, after: int) -> None:
         """Look again at the newest void entries behind `after`. Nobody signed what was seen there:
         if it is another thing by now, others have folded an entry that was kept from this device.
         """
         if self._view.noted(FORK_NOTE) is not None:
             return
+        floor = self._floor()
         for number, _ in self._view.voids(BEYOND):
-            seen = self._view.entry_hash(number)
+            seen = self._view.entry_hash(number) if number >= floor else None
             if number > after and seen is not None:
                 self._check(EntryRef(number, seen))
 
     def _check(self, seen: EntryRef) -> None:
-        if seen.sequence == 0:
+        if seen.sequence == 0 or seen.sequence < self._floor():
             return
         for _ in range(LOOKS):
             data = self._fetch(seen.sequence)

@@ -25,6 +25,7 @@ from lucid.meta.replica_map import MapColumns, read_map
 from lucid.meta.replica_older import Nameless, Span, nameless_in, segment_rows, spans_of
 from lucid.meta.replica_reads import DirectoryRead, Totals
 from lucid.meta.replica_state import ReplicaState
+from lucid.meta.replica_usage import Usage, usage_of
 from lucid.meta.replica_writes import Committed, Place, Writes
 from lucid.meta.state import (
     DentryRow,
@@ -103,6 +104,10 @@ class Replica(Writes):
     def segments(self) -> Iterator[SegmentRow]:
         """Every segment that has a row in the committed state, by id."""
         return segment_rows(self._turn, self._tables)
+
+    def usage(self) -> Usage:
+        """How much of the stored bytes the state needs. Nothing may be pending."""
+        return usage_of(self._turn, self._tables, self._state.geometry)
 
     def floor(self) -> int:
         """The sequence of the newest floor that was folded; 0 for none."""

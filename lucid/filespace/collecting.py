@@ -1,0 +1,348 @@
+"""`lucid gc`: sets the floor, and deletes from the store what it has ended.
+
+It believes nothing local and keeps nothing: replicas of its own, in a directory that is removed
+again, and where something is to be deleted a session of its own. The order of its steps is what
+makes it safe (DESIGN.md, section 6): the floor is in the log, the state of an entry after it is
+folded and compared with that of the checkpoint, and only then is anything deleted. It may be
+stopped anywhere, run again, and run twice at once. What looks odd ends it before it deletes.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+
+from lucid.errors import (
+    CorruptObject,
+    HistoryFork,
+    NotPermitted,
+    ObjectExists,
+    StateMismatch,
+    StoreUnfit,
+    UsageError,
+)
+from lucid.filespace.collection import (
+    DAY_S,
+    RETENTION_MIN_S,
+    RETENTION_S,
+    Collection,
+)
+from lucid.filespace.due_checkpoint import due_after, write_due
+from lucid.filespace.leftovers import MARGIN_NS, Leftovers, LogEntry, Progress, list_log
+from lucid.filespace.visiting import Visit
+from lucid.format.checkpoint import CHECKPOINT_EVERY, state_hash
+from lucid.format.entry import EntryBody, EntryRef
+from lucid.format.floor import FLOOR_SIZE, encode_floor
+from lucid.format.hashes import ZERO_HASH, hash_bytes
+from lucid.format.names import floor_key
+from lucid.format.ops import ROLE_ADMIN, Floor, Op, Rules, make_op_id
+from lucid.meta.authoring import take_session
+from lucid.meta.checkpoint_rows import chunks_of
+from lucid.meta.fold_rules import VALUE_RULES
+from lucid.meta.fold_segments import RULES_OF_SEGMENTS
+from lucid.meta.log import LogReader, LogWriter, Lost, follow
+from lucid.meta.replica import Replica
+from lucid.meta.verify import Void
+from lucid.store.base import ObjectStore
+from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
+
+__all__ = ["collect"]
+
+CLOCKS_APART_NS = 3600 * 1_000_000_000
+"""Whose clock differs from the store's by more deletes nothing: one of the two is wrong."""
+FLOOR_TRIES = 1000
+"""Lost races before it gives up to set the floor: far beyond any real crowd."""
+
+
+def collect(
+    url: str,
+    secret: str,
+    *,
+    delete: bool = False,
+    retention_s: int = RETENTION_S,
+    report: Progress = lambda stage, done, total: None,
+    store: ObjectStore | None = None,
+    clock: Clock | None = None,
+    entropy: Entropy = SystemEntropy,
+    every: int = CHECKPOINT_EVERY,
+) -> Collection:
+    """Find what can be freed, and with `delete` free it.
+
+    Raises UsageError for a retention below two days, NotPermitted for who is no admin, StoreUnfit
+    where the clocks differ, and what reading the log raises; then nothing was deleted, or what
+    was is no loss.
+    """
+    if retention_s < RETENTION_MIN_S:
+        raise UsageError(
+            f"The retention is at least {RETENTION_MIN_S // DAY_S} days: a device that was cut off"
+            " for less must find the log as it left it."
+        )
+    visit = Visit(
+        url, secret, store=store, clock=clock or SystemClock(), entropy=entropy, every=every
+    )
+    with closing(visit):
+        found = Collection(
+            visit.unlocked.superblock.filespace.hex(), retention_s=retention_s, deleted=delete
+        )
+        found.warnings.extend(visit.store.lifecycle_warnings())
+        _Collector(visit, found, report).run()
+        return found
+
+
+class _Collector:
+    """The steps, in their order."""
+
+    def __init__(self, visit: Visit, found: Collection, report: Progress) -> None:
+        self._visit = visit
+        self._store = visit.store
+        self._found = found
+        self._report = report
+
+    def run(self) -> None:
+        found = self._found
+        self._entries = list_log(self._store, report=self._report)
+        self._replica, self._reader = self._fold()
+        found.name = (self._replica.value("name") or b"").decode(errors="replace")
+        found.head = self._replica.head().sequence
+        found.floor_before = self._replica.floor()
+        self._check_holes()
+        floor = self._choose()
+        found.floor = max(floor, found.floor_before)
+        self._before_ns = self._older_than(found.floor)
+        if found.deleted:
+            self._set_floor(floor)
+            if found.floor:
+                self._read_back()
+        else:
+            newest = self._visit.checkpoints().newest() or 0
+            found.checkpoint = max(newest, due_after(self._visit, found.head) if floor else 0)
+            self._suppose(floor)
+        self._sum_up()
+        leftovers = self._leftovers()
+        if found.deleted:
+            leftovers.delete()
+
+    # -- reading
+
+    def _fold(self) -> tuple[Replica, LogReader]:
+        """The state at the end of the log, made without the newest checkpoint, if that is possible:
+        it is to be compared with it."""
+        visit = self._visit
+        newest = visit.checkpoints().newest()
+        started, refused = None, list[str]()
+        if newest is not None:
+            started, refused = visit.begin("state", below=newest)
+        if started is None and not _is_whole(self._entries):
+            started, again = visit.begin("state")
+            if started is None:
+                why = " ".join((*refused, *again)) or "There is none."
+                raise CorruptObject(
+                    "Entries of the log are gone from the store, and no checkpoint can be used in"
+                    f" their stead. {why} Nothing was deleted. See: lucid fsck"
+                )
+        replica = visit.replica("state")
+        reader = visit.reader(replica)
+        self._follow(replica, reader)
+        if not replica.head().sequence:
+            raise CorruptObject("The log has no entry 1. Nothing was deleted.")
+        return replica, reader
+
+    def _follow(self, replica: Replica, reader: LogReader, limit: int | None = None) -> None:
+        """Fold what comes after the head. Raises HistoryFork where two histories exist."""
+        report, total = self._report, self._entries[-1].sequence if self._entries else 0
+
+        def heard(_entry: object) -> None:
+            report("log", replica.head().sequence, max(total, replica.head().sequence))
+            replica.take_events()
+
+        follow(reader, replica, limit, on_void=heard, on_entry=heard)
+        if reader.fork:
+            raise HistoryFork(f"{reader.fork} Nothing was deleted.")
+
+    def _check_holes(self) -> None:
+        """Every entry from the floor to the end must be there, else something else deletes here."""
+        first = max(1, self._found.floor_before)
+        there = [entry.sequence for entry in self._entries if entry.sequence >= first]
+        if there != list(range(first, first + len(there))):
+            hole = next(
+                (at for at, number in enumerate(there, first) if at != number), first + len(there)
+            )
+            raise HistoryFork(
+                f"Entry {hole} of the log is gone, and later ones are there: somebody took it out"
+                " of the store. Nothing was deleted. See: lucid fsck"
+            )
+
+    # -- the floor
+
+    def _choose(self) -> int:
+        """The newest entry that is older than the retention, as all before it are; 0 for none."""
+        found = self._found
+        store_ns = self._store.date_ns()
+        if abs(store_ns - self._visit.clock.time_ns()) > CLOCKS_APART_NS:
+            text = (
+                "The clocks of the store and of this machine differ by more than an hour, so the"
+                " age of what the store holds is in doubt. Nothing is deleted. Set the clock."
+            )
+            if found.deleted:
+                raise StoreUnfit(text)
+            found.warnings.append(text)
+        until = store_ns - found.retention_s * 1_000_000_000
+        floor = 0
+        for entry in self._entries:
+            if entry.sequence > found.head or entry.modified_ns >= until:
+                break
+            floor = entry.sequence
+        if floor <= max(1, found.floor_before):
+            found.notes.append("Nothing has become older than the retention since the last time.")
+            return 0
+        return floor
+
+    def _older_than(self, floor: int) -> int:
+        """Segments that were stored before this moment are old, ns by the store; 0: none are."""
+        if not floor:
+            return 0
+        entry = next((one for one in self._entries if one.sequence == floor), None)
+        if entry is None:
+            raise CorruptObject(
+                f"The floor is at entry {floor} of the log, and that entry is gone. Nothing was"
+                " deleted. See: lucid fsck"
+            )
+        return entry.modified_ns - MARGIN_NS
+
+    def _suppose(self, floor: int) -> None:
+        """Fold in this replica only what would be committed."""
+        replica = self._replica
+        session = replica.next_session()
+        ops: list[Op] = []
+        if floor:
+            ops = [Floor(make_op_id(session, 2), 0, floor)]
+            if self._rules() < RULES_OF_SEGMENTS:
+                ops.insert(0, Rules(make_op_id(session, 1), 0, RULES_OF_SEGMENTS))
+        for op in ops:
+            head = replica.head()
+            body = EntryBody(
+                self._visit.unlocked.keys.member, 0, head.hash, ZERO_HASH, replica.membership(),
+                None, (), (op,),
+            )  # fmt: skip
+            replica.commit_entry(head.sequence + 1, hash_bytes(head.hash), body)
+
+    def _set_floor(self, floor: int) -> None:
+        """The floor is in the log, and its object in the store, when this returns."""
+        if floor:
+            self._commit_floor(floor)
+        in_force = self._found.floor
+        if in_force:
+            key, data = floor_key(in_force), encode_floor(in_force)
+            try:
+                self._store.put_if_absent(key, data)
+            except ObjectExists:
+                if self._store.get(key, 0, FLOOR_SIZE + 1) != data:
+                    raise CorruptObject(
+                        f"{key} holds something else than a floor. Nothing was deleted."
+                    ) from None
+
+    def _commit_floor(self, floor: int) -> None:
+        visit, replica = self._visit, self._replica
+        keys = visit.unlocked.keys
+        member = replica.member(keys.member)
+        if member is None or member.role != ROLE_ADMIN:
+            raise NotPermitted("Only an admin of the filespace can set its floor.")
+        self._writer = LogWriter(self._store, visit.ring, keys, replica, visit.entropy)
+        label = socket.gethostname().encode()[:64]
+        session = take_session(
+            self._reader, self._writer, replica, keys.member, label, visit.clock, visit.entropy
+        ).number
+        said = write_due(visit, replica.head().sequence, session, self._report)
+        now = visit.clock.time_ns()
+        if self._rules() < RULES_OF_SEGMENTS:
+            self._commit(session, Rules(make_op_id(session, 1), now, RULES_OF_SEGMENTS), None)
+        self._commit(session, Floor(make_op_id(session, 2), now, floor), said)
+        if replica.floor() < floor or self._rules() < RULES_OF_SEGMENTS:
+            raise CorruptObject("The floor did not come into force. Nothing was deleted.")
+
+    def _commit(self, session: int, op: Op, said: EntryRef | None) -> None:
+        """An entry of its own with this op is in the log, and folded, when this returns."""
+        for _ in range(FLOOR_TRIES):
+            prepared = self._writer.build(session, (op,), (), said)
+            result = self._writer.put(prepared)
+            if isinstance(result, Lost):
+                self._follow(self._replica, self._reader)
+                continue
+            found = self._reader.judge(prepared.sequence, prepared.data)
+            if isinstance(found, Void):
+                raise CorruptObject(f"The own entry is void: {found.reason} Nothing was deleted.")
+            self._replica.commit_entry(found.sequence, found.hash, found.body)
+            return
+        raise StoreUnfit("Other devices were faster each time. Try again. Nothing was deleted.")
+
+    def _rules(self) -> int:
+        return int(self._replica.value(VALUE_RULES) or b"1")
+
+    # -- checkpoints
+
+    def _read_back(self) -> None:
+        """A checkpoint that leads to the same state lets the log be cut. Raises StateMismatch."""
+        visit, found = self._visit, self._found
+        started, refused = visit.begin("back")
+        found.warnings.extend(refused)
+        if started is None:
+            found.notes.append("No checkpoint is to be believed yet, so the log is not cut.")
+            self._follow(self._replica, self._reader)
+            return
+        back = visit.replica("back")
+        self._follow(self._replica, self._reader)
+        ours, theirs = self._replica.head().sequence, back.head().sequence
+        self._follow(back, visit.reader(back), max(0, ours - theirs))
+        self._follow(self._replica, self._reader, max(0, theirs - ours))
+        if _hash_of(self._replica) != _hash_of(back):
+            raise StateMismatch(
+                f"Checkpoint {started.known.sequence} leads to another state than the log does."
+                " Nothing was deleted. See: lucid fsck"
+            )
+        found.checkpoint = started.known.sequence
+
+    # -- what goes
+
+    def _sum_up(self) -> None:
+        found, usage = self._found, self._replica.usage()
+        found.current_bytes = usage.current
+        found.retained_bytes = usage.kept - usage.current
+
+    def _leftovers(self) -> Leftovers:
+        found, replica = self._found, self._replica
+        leftovers = Leftovers(self._store, found, self._report)
+        named = {row.id for row in replica.segments()}
+        leftovers.find_segments(named, self._before_ns)
+        cut = min(found.floor, found.checkpoint)
+        if cut:
+            leftovers.find_entries(self._entries, cut, {1, replica.membership().sequence})
+            leftovers.find_checkpoints(self._visit.checkpoints(), cut)
+            found.first_entry = cut
+        elif self._entries and not _is_whole(self._entries):
+            found.first_entry = next(one.sequence for one in self._entries if one.sequence > 1)
+        if found.floor and not found.checkpoint:
+            found.notes.append(
+                f"The log is short: it has a checkpoint at each {self._visit.every:,}th entry, and"
+                " is cut only where it can be begun from one."
+            )
+        if found.young_segments.count:
+            found.notes.append(
+                "Segments that nothing names and that are younger than the floor may be uploads"
+                " that a device is still to commit. They are kept until a later floor."
+            )
+        return leftovers
+
+
+def _is_whole(entries: list[LogEntry]) -> bool:
+    """Whether no entry from 1 on is missing."""
+    return all(entry.sequence == at for at, entry in enumerate(entries, 1))
+
+
+def _hash_of(replica: Replica) -> EntryRef:
+    """The state hash of a replica, and at which entry."""
+    snapshot = replica.snapshot()
+    if snapshot is None:
+        raise StateMismatch("A state cannot be read in the middle of an entry.")
+    with closing(snapshot):
+        digest = state_hash(chunk.hash for chunk in chunks_of(snapshot.batches()))
+        return EntryRef(snapshot.head.sequence, digest)
