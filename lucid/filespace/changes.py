@@ -5,7 +5,7 @@ Paths are those at the moment of asking, where there are any, else as the op has
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lucid.filespace.parts import Parts
 from lucid.filespace.surface import Change
@@ -53,26 +53,32 @@ def path_of(parts: Parts, ino: int) -> bytes | None:
     return None
 
 
-def changes_in(parts: Parts, folded: Folded) -> list[Change]:
-    """What an entry changed, in its order."""
-    replica, body = parts.replica, folded.body
-    member, session = replica.member(body.member), replica.session(body.session)
-    who = (
-        "" if member is None else member.label.decode("utf-8", "replace"),
-        "" if session is None else session.device_label.decode("utf-8", "replace"),
-    )
+def changes_in(parts: Parts, entries: Sequence[Folded]) -> list[Change]:
+    """What these entries changed, in their order."""
     paths = _Paths(parts)
     found = []
-    # Backwards: what was removed last tells where that was which was removed in it before.
-    for op in reversed(body.ops):
-        for kind, path, to in _change(paths, op):
-            time_ns = getattr(op, "time_ns", 0)
-            found.append(Change(folded.sequence, time_ns, kind, path, to, *who))
+    # Backwards: what was removed last tells where that was which was changed in it before.
+    for folded in reversed(entries):
+        who = _author(parts, folded)
+        for op in reversed(folded.body.ops):
+            for kind, path, to in _change(paths, op):
+                time_ns = getattr(op, "time_ns", 0)
+                found.append(Change(folded.sequence, time_ns, kind, path, to, *who))
     return found[::-1]
 
 
+def _author(parts: Parts, folded: Folded) -> tuple[str, str]:
+    """(member, device) of an entry."""
+    member = parts.replica.member(folded.body.member)
+    session = parts.replica.session(folded.body.session)
+    return (
+        "" if member is None else member.label.decode("utf-8", "replace"),
+        "" if session is None else session.device_label.decode("utf-8", "replace"),
+    )
+
+
 class _Paths:
-    """Paths of directories, also of those that the entry removed."""
+    """Paths of inodes, also of those that were removed by now."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -91,7 +97,9 @@ class _Paths:
         return (UNKNOWN if above is None else above).rstrip(b"/") + b"/" + name
 
     def removed(self, ino: int, path: bytes) -> None:
-        self._known[ino] = path
+        """This was the path of an inode, if it has none any more."""
+        if self.inode(ino) is None:
+            self._known[ino] = path
 
 
 def _change(paths: _Paths, op: Op) -> Iterator[tuple[str, bytes, bytes]]:
@@ -109,9 +117,7 @@ def _change(paths: _Paths, op: Op) -> Iterator[tuple[str, bytes, bytes]]:
             yield "write", paths.inode(op.ino) or paths.name(op.parent, op.name), b""
     elif isinstance(op, Link):
         yield "link", paths.name(op.parent, op.name), b""
-    elif isinstance(op, Unlink):
-        yield "remove", paths.name(op.parent, op.name), b""
-    elif isinstance(op, Rmdir):
+    elif isinstance(op, (Unlink, Rmdir)):
         path = paths.name(op.parent, op.name)
         paths.removed(op.seen_ino, path)
         yield "remove", path, b""

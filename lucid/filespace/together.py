@@ -38,7 +38,7 @@ class Together:
     ) -> None:
         """Raises ConfigError for the address of a hub."""
         self._opened, self._config, self._clock = opened, config, clock
-        self.feed = Feed(clock)
+        self.feed = Feed(clock, opened.parts.replica.head().sequence)
         self.link: HubLink | None = None
         if config.hub:
             self.link = self._make_link(config.hub, entropy, generation)
@@ -90,11 +90,10 @@ class Together:
         Returns as soon as there are some, at most after `wait_s`. Raises Stopped.
         """
         parts = self._opened.parts
-        batch = self.feed.after(after, parts.replica.head().sequence, wait_s)
+        batch = self.feed.after(after, wait_s)
         if self.feed.is_closed:
             raise Stopped("The drive is being closed.")
-        changes = [change for folded in batch.entries for change in changes_in(parts, folded)]
-        return changes, batch.next, batch.missed
+        return changes_in(parts, batch.entries), batch.next, batch.missed
 
     def wait(self, token: str, timeout_s: float) -> int:
         """Returns the head when this filespace shows all that it had where the token was made.
@@ -107,7 +106,7 @@ class Together:
             raise UsageError("The token is of another filespace.")
         end = self._clock.monotonic() + timeout_s
         look_at = 0.0
-        while (head := replica.head().sequence) < sequence:
+        while (head := self.feed.head) < sequence:
             now = self._clock.monotonic()
             if self.feed.is_closed:
                 raise Stopped("The drive is being closed.")

@@ -45,6 +45,7 @@ class Connection:
         self._rate = Rate(limits.messages_per_s, limits.messages_burst, now)
         self._heard = now()
         self._waiting: list[bytes] = []
+        self._is_over = False
         self.cut = ""
         """Why the hub has ended it; empty when it did not."""
 
@@ -60,6 +61,8 @@ class Connection:
     async def receive(self) -> bytes | None:
         """The next message; None when the connection has ended, or was cut."""
         while not self._waiting:
+            if self._is_over:
+                return None
             try:
                 data = await asyncio.wait_for(
                     self._reader.read(READ_BYTES), self._limits.quiet_s / 3
@@ -70,8 +73,7 @@ class Connection:
                 continue
             except OSError:
                 return None
-            if not self._take(data):
-                return None
+            self._is_over = not self._take(data)
         return self._waiting.pop(0)
 
     def send(self, message: bytes) -> None:

@@ -40,12 +40,13 @@ class Batch(NamedTuple):
 class Feed:
     """See the module. `_news` guards all fields; nothing else waits under it."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, head: int) -> None:
+        """head: the entry that is folded when the first one comes."""
         self._clock = clock
         self._news = threading.Condition()
         self._kept: deque[Folded] = deque()
         self._ops = 0
-        self._head = 0
+        self._head = head
         self._first = 0
         self._asked = float("-inf")
         self._closed = False
@@ -66,19 +67,19 @@ class Feed:
                     self._first = gone.sequence
             self._news.notify_all()
 
-    def after(self, sequence: int, head: int, wait_s: float) -> Batch:
+    def after(self, sequence: int, wait_s: float) -> Batch:
         """Entries after this one, as soon as there are some, at most after `wait_s`.
 
-        `head` is what is folded now; a `sequence` of 0 means from there on.
+        A `sequence` of 0 means: from now on.
         """
         end = self._clock.monotonic() + wait_s
         with self._news:
             now = self._clock.monotonic()
             if now - self._asked > IDLE_S:
                 self._kept.clear()
-                self._ops, self._first = 0, max(self._head, head)
+                self._ops, self._first = 0, self._head
             self._asked = now
-            start = sequence or max(self._head, head)
+            start = sequence or self._head
             while not self._closed:
                 found = [each for each in self._kept if each.sequence > start]
                 left = end - self._clock.monotonic()
@@ -95,6 +96,11 @@ class Feed:
         with self._news:
             if not self._closed:
                 self._news.wait(timeout_s)
+
+    @property
+    def head(self) -> int:
+        """The newest entry that was put in."""
+        return self._head
 
     @property
     def is_closed(self) -> bool:

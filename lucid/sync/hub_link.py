@@ -204,7 +204,7 @@ class HubLink:
         last = None
         try:
             wire.open(OPEN_S)
-            self._enter(wire)
+            early = self._enter(wire)
             self.connected, self.problem = True, ""
             self.connections += 1
             self._since = self._heard = self._clock.monotonic()
@@ -212,6 +212,8 @@ class HubLink:
             # What was committed before this moment was told to nobody here.
             self._log.look()
             self._say(wire, asks=True)
+            for message in early:
+                self._take(message, self._since)
             while True:
                 self._turn(wire)
         finally:
@@ -222,12 +224,13 @@ class HubLink:
                     self._tell_own(wire, self._clock.monotonic())
             wire.close(last)
 
-    def _enter(self, wire: Wire) -> None:
+    def _enter(self, wire: Wire) -> list[bytes]:
+        """Challenge, answer, welcome; what came together with the last. Raises HubGone."""
         until = self._clock.monotonic() + OPEN_S
         answered = False
         while True:
             messages, _ = wire.receive(until - self._clock.monotonic())
-            for message in messages:
+            for number, message in enumerate(messages, 1):
                 frame = decode_frame(message)
                 if isinstance(frame, Challenge) and not answered:
                     if frame.version != HUB_VERSION:
@@ -235,7 +238,7 @@ class HubLink:
                     wire.send(encode_frame(self.room.answer(frame.nonce)))
                     answered = True
                 elif isinstance(frame, Welcome) and answered:
-                    return
+                    return messages[number:]
                 else:
                     raise HubGone("It speaks another language.")
             if self._clock.monotonic() >= until:

@@ -52,7 +52,8 @@ class Devices:
         age_s = (self._clock.time_ns() - presence.time_ns) / 1e9
         if presence.device == self._own or abs(age_s) > FRESH_S:
             return False
-        if presence.session and self._session_member(presence.session) != member:
+        # A session that is not known yet is a new one, whose entry is not folded here.
+        if self._session_member(presence.session) not in (None, member):
             return False
         key = member, presence.device
         with self._lock:
