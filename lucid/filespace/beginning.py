@@ -15,9 +15,12 @@ import msgpack
 
 from lucid.crypto.keyring import KeyRing
 from lucid.errors import BelowFloor, CorruptObject, HistoryFork
+from lucid.filespace.completing import Completing
 from lucid.filespace.recovery import Picture
 from lucid.format.checkpoint import state_hash
 from lucid.format.entry import EntryBody, EntryRef
+from lucid.format.runs import Geometry
+from lucid.local.book import JournalBook
 from lucid.meta.checkpoint_rows import Snapshot, chunks_of
 from lucid.meta.checkpoint_store import CheckpointReader
 from lucid.meta.history import FORK_NOTE, alarm_of
@@ -106,9 +109,11 @@ def begin(
     entries: int,
     open_replica: Callable[[Path], Replica],
     floors: Floors,
+    book: JournalBook | None,
+    geometry: Geometry,
 ) -> Beginning:
     """The replica to go on with: another one than `replica` where that was empty, is doubted, or
-    stands below a floor.
+    stands below a floor. `book`: None where nothing may be written.
 
     Raises what following the log raises, and StoreError; `replica` is open and as it was then.
     """
@@ -139,6 +144,8 @@ def begin(
             raise CorruptObject(f"The log behind it ends below the floor at entry {floor}.")
         if seen is not None:
             seen.check(found)
+        if book is not None and head:
+            Completing(picture, replica, found, book, geometry).run()
 
     reader = CheckpointReader(store, ring, every)
     start = CheckpointStart(store, ring, origin, reader, path, key, open_replica)

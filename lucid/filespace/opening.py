@@ -207,7 +207,7 @@ class _Opening:
         ring = self._keys(unlocked)
         replica = self._replica(unlocked, local)
         book, picture = self._journal(unlocked, local)
-        beginning = self._begin(unlocked, local, ring, replica, picture)
+        beginning = self._begin(unlocked, local, ring, replica, book, picture)
         replica = beginning.replica
         reader = LogReader(self._store, ring, replica, self._origin(unlocked))
         reader.guard = self._opened.floors.check
@@ -374,6 +374,7 @@ class _Opening:
         local: LocalKeys,
         ring: KeyRing,
         replica: Replica,
+        book: JournalBook,
         picture: Picture,
     ) -> Beginning:
         """Where there is no replica, one from a checkpoint, if there is one to be believed."""
@@ -387,6 +388,8 @@ class _Opening:
                     entries=CATCH_UP_ENTRIES,
                     open_replica=lambda path: self._open_replica(path, unlocked, local),
                     floors=self._opened.floors,
+                    book=None if self._config.read_only else book,
+                    geometry=self._geometry(unlocked),
                 )  # fmt: skip
             except AWAY as error:
                 self._go_offline(error)

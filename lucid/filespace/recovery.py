@@ -462,6 +462,8 @@ class Recovery:
             _, blockmap = self._parts.file_maps.at(draft.ino, draft.base)
             draft.base_map = blockmap if blockmap.size else None
         except NotFound:
+            if not draft.keep:
+                return  # It needs nothing of that.
             log.warning("Inode %d: the version it was changed from is gone.", draft.ino)
             draft.failure = "The version that this file was changed from is gone."
 

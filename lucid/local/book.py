@@ -75,6 +75,18 @@ class JournalBook:
             self.journal.release(group)
             return [self._keep(*pair) for pair in zip(positions, records, strict=True)]
 
+    def write(self, records: Sequence[Record]) -> list[Position]:
+        """As `append_many`, for who adopts these records later, as if they were replayed ones.
+
+        REQUIRES: that they are adopted or forgotten before the journal is emptied.
+        """
+        with self._lock:
+            if len(records) == 1:
+                return [self.journal.append(records[0])]
+            group, *positions = self.journal.append_many((Group(len(records)), *records))
+            self.journal.release(group)
+            return positions
+
     def note(self, record: Record, *, removal: bool = False) -> Position:
         """Append a record that nobody keeps: it says something about others only."""
         with self._lock:

@@ -22,7 +22,7 @@ from lucid.format.ops import Content, Create, Stage
 from lucid.meta.fold_effect import Effect
 from lucid.sync.order import Hold, Order
 
-__all__ = ["Publisher"]
+__all__ = ["CHANGES_MAX", "Publisher"]
 
 log = logging.getLogger(__name__)
 

@@ -3,13 +3,14 @@ what it had accepted is there in the end."""
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lucid.errors import BelowFloor, LucidError
+from lucid.errors import BelowFloor, CorruptBlock, LucidError
 from lucid.filespace import Filespace
 from lucid.filespace.resealing import Resealing
 from lucid.store.faulty import Fault, FaultPlan
@@ -366,3 +367,49 @@ def test_the_store_is_asked_once_a_day(space: Space) -> None:
     for _ in range(5):
         assert one.refresh(WAIT_S)
     assert 1 <= len(asked) <= 2
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_change_of_a_version_that_the_floor_ended(space: Space, cached: bool) -> None:
+    """S-306: it is completed with what this device still has of that version; else what is nowhere
+    any more is an error, and what was written here is kept."""
+    one, admin = connect(space), connect(space, "b")
+    furnish(one)
+    hear(admin)
+    space.plans["a"].die()
+    write_at(one, "/kept", 10, b"published here")
+    if cached:
+        draft = one.open("/dir/inner", "r+b", 0)
+        draft.seek(BLOCK + 7)
+        draft.write(b"only flushed")
+        draft.fsync()
+    expected = {"kept": one.read_bytes("/kept"), "inner": one.read_bytes("/dir/inner")}
+    known = head(one)
+    space.crash(one)
+    for path in ("/kept", "/dir/inner"):
+        admin.write_bytes(path, some_bytes(99, 17))
+    for path in ("/renamed", "/removed"):
+        admin.remove(path)  # They lay in the same segment.
+    floor = go_on(space, admin, known)
+    collect(space, admin, floor)
+    if not cached:
+        for file in (space.state("a") / "cache").glob("*/*"):
+            file.unlink()
+    one = connect(space)
+    one.sync(timeout=WAIT_S)
+    hear(admin)
+    assert admin.read_bytes("/kept") == admin.read_bytes("/dir/inner") == some_bytes(99, 17)
+    copies = [f"/{name}" for name in admin.listdir("/") if "conflict" in name]
+    copies += [f"/dir/{name}" for name in admin.listdir("/dir") if "conflict" in name]
+    if cached:
+        assert sorted(admin.read_bytes(copy) for copy in copies) == sorted(expected.values())
+        assert not one.status().problem
+    else:
+        (copy,) = copies
+        with admin.open(copy, "rb", 0) as file:
+            assert file.read(BLOCK) == expected["kept"][:BLOCK], "what was written here is kept"
+            with pytest.raises(CorruptBlock) as caught:
+                file.read(1)
+        assert caught.value.errno == errno.EIO
+        assert "2 blocks of changes that were not sent yet are gone" in one.status().problem
+    assert rows(one) == rows(admin)
