@@ -7,6 +7,7 @@ fold a log of a few hundred thousand ops in a test or an fsck, and plain enough 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -214,8 +215,8 @@ class MemoryState:
         return sorted(ino for ino, row in self._inodes.items() if not row.nlink)
 
     def rewritten(self, before: int) -> Sequence[int]:
-        rows = self._versions.values()
-        return sorted({row.ino for row in rows if row.id != row.ino and row.stamp < before})
+        older = Counter(row.ino for row in self._versions.values() if row.stamp < before)
+        return sorted(ino for ino, count in older.items() if count > 1)
 
     def end_versions(self, ino: int, gone: Sequence[VersionRow], kept: VersionRow) -> None:
         stamps = self._versions

@@ -63,6 +63,9 @@ __all__ = ["COMMITTED", "ReplicaState", "extent_rows_at"]
 COMMITTED = -1
 """The `at` of an op that is committed: it stands before every pending one."""
 
+SEGMENTS_KEPT = 1024
+"""Rows of segments that are remembered: once there is a floor, each op asks for some."""
+
 _TYPE = 0o170000
 _EXTENT_COLUMNS = ", ".join(EXTENT.columns)
 
@@ -82,6 +85,7 @@ class ReplicaState:
         self._guard = False
         self._watched = False
         self._segment_ids: dict[int, bytes] = {}
+        self._segments: dict[bytes, SegmentRow] = {}  # committed rows: they never change
         self._seen: dict[tuple[Any, ...], ExtentRow] = {}  # rows of newest maps, for one op
         # The fold asks these several times an op.
         self._inode_rows = tables.inode.rows
@@ -385,7 +389,11 @@ class ReplicaState:
 
     def rewritten(self, before: int) -> Sequence[int]:
         tables = self._tables
-        sql = "SELECT DISTINCT ino FROM version WHERE id != ino AND stamp < ? ORDER BY ino"
+        sql = (
+            "SELECT v.ino FROM version v WHERE v.id != v.ino AND v.stamp < ?1 GROUP BY v.ino"
+            " HAVING count(*) + (SELECT count(*) FROM version f"
+            " WHERE f.id = v.ino AND f.ino = v.ino AND f.stamp < ?1) > 1 ORDER BY v.ino"
+        )
         return [ino for (ino,) in tables.query(sql, (before,), tables.version)]
 
     def end_versions(self, ino: int, gone: Sequence[VersionRow], kept: VersionRow) -> None:
@@ -443,11 +451,17 @@ class ReplicaState:
     # The filespace itself: no pending op writes here, so nothing is watched.
 
     def segment(self, segment: bytes) -> SegmentRow | None:
-        row = self._tables.segment(segment, False)
-        if row is None and self._trace is not None:
-            # Its author's own, which an entry is still to bring.
-            row = self._tables.segment(segment, True)
-            return row if row is not None and may_enter(self, row.head) else None
+        row = self._segments.get(segment)
+        if row is None:
+            row = self._tables.segment(segment, False)
+            if row is not None:
+                if len(self._segments) >= SEGMENTS_KEPT:
+                    self._segments.clear()
+                self._segments[segment] = row
+            elif self._trace is not None:
+                # Its author's own, which an entry is still to bring.
+                row = self._tables.segment(segment, True)
+                return row if row is not None and may_enter(self, row.head) else None
         return row
 
     def add_segment(self, row: SegmentRow) -> None:
@@ -466,6 +480,7 @@ class ReplicaState:
         for (segment,) in found:
             if bytes(segment) not in staged:
                 tables.withdraw_segment(bytes(segment))
+        self._segments.clear()
 
     def member(self, member: bytes) -> MemberRow | None:
         return self._tables.member.get(member)  # type: ignore[no-any-return]

@@ -195,7 +195,7 @@ class State(Protocol):
         ...
 
     def rewritten(self, before: int) -> Sequence[int]:
-        """Inodes with a version that is not their first and has a stamp below this, ascending."""
+        """Inodes with more than one version whose stamp is below this, ascending."""
         ...
 
     def end_versions(self, ino: int, gone: Sequence[VersionRow], kept: VersionRow) -> None:
