@@ -358,3 +358,86 @@ def test_objects_that_are_no_segments_are_left_alone(space: Space) -> None:
     )
     assert found.warnings == ["data/notes.txt is no segment's name. It is left alone."]
     assert "data/notes.txt" in space.bucket.objects
+
+
+def cut(space: Space) -> Collection:
+    """Writes, with a void entry in between, and cuts the log."""
+    with connect(space) as fs:
+        write_until(fs, 4)
+        MemoryStore(space.bucket).put_if_absent(log_key(head(fs) + 1), b"junk")
+        write_until(fs, 2 * EVERY + 3)
+        assert fs.status().void_entries == 1
+    age(space, 8)
+    with connect(space) as fs:
+        write_until(fs, 3 * EVERY + 3)
+    return gc(space, delete=True)
+
+
+def test_void_entries_below_the_floor_raise_no_alarm(space: Space) -> None:
+    """S-603, S-54: a device that has seen them mounts as before."""
+    cut(space)
+    with connect(space) as fs:
+        assert fs.status().problem == ""
+        assert fs.status().void_entries == 1
+        write_until(fs, head(fs) + 1)
+    with connect(space) as fs:
+        assert fs.status().problem == ""
+
+
+def test_fsck_of_a_log_that_was_cut(space: Space) -> None:
+    """S-604: it says where it began, and counts what was void before."""
+    done = cut(space)
+    found = check("memory://team", PASSPHRASE, store=MemoryStore(space.bucket))
+    assert found.clean
+    assert found.first_entry > done.first_entry > EVERY
+    assert found.void_entries == 1
+    assert found.checkpoint == 3 * EVERY
+
+
+def test_fsck_finds_an_entry_gone_above_the_floor(space: Space) -> None:
+    """S-604: below it is none that could be gone."""
+    done = cut(space)
+    last = max(parse_log_key(key) or 0 for key in keys(space, "log/"))
+    for number in (last - 1, done.floor):
+        removed = Space(space.root / str(number), Bucket())
+        removed.bucket.objects = dict(space.bucket.objects)
+        del removed.bucket.objects[log_key(number)]
+        removed.bucket.keys = sorted(removed.bucket.objects)
+        found = check("memory://team", PASSPHRASE, store=MemoryStore(removed.bucket))
+        assert not found.clean
+        assert any(str(number) in problem for problem in found.problems)
+
+
+def test_fsck_of_a_log_that_was_cut_without_its_checkpoint(space: Space) -> None:
+    """S-604: nobody can begin there."""
+    cut(space)
+    for key in keys(space, "checkpoint/"):
+        if key.endswith("/manifest"):
+            del space.bucket.objects[key]
+            space.bucket.keys.remove(key)
+    found = check("memory://team", PASSPHRASE, store=MemoryStore(space.bucket))
+    assert "no checkpoint can be used" in found.problems[0]
+    with pytest.raises(CorruptObject, match="Nothing was deleted"):
+        gc(space, delete=True)
+
+
+def test_a_mounted_drive_goes_on_while_the_log_is_cut(space: Space) -> None:
+    """S-606: with changes of its own on the way, and open files."""
+    with connect(space) as fs, connect(space, "b") as other:
+        write_until(fs, 2 * EVERY + 3)
+        rewrite(space, fs, "/plan", 1, 2, 3)
+        age(space, 8)
+        write_until(fs, 3 * EVERY + 3)
+        with fs.open("/plan", "rb", 0) as held:
+            fs.write_bytes("/pending", some_bytes(4, 9000))
+            done = gc(space, delete=True)
+            assert done.segments.count and done.log.count
+            for one in (fs, other):
+                assert one.refresh(WAIT_S)
+                assert one.status().problem == ""
+            assert held.read(5000) == some_bytes(3, 5000)
+        fs.sync(timeout=WAIT_S)
+        assert other.refresh(WAIT_S)
+        assert other.read_bytes("/pending") == some_bytes(4, 9000)
+        assert other.read_bytes("/plan") == some_bytes(3, 5000)
+    assert is_clean(space)
