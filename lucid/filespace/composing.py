@@ -273,7 +273,9 @@ class _Composing:
         ground, opened = self._ground, self._opened
         drafts = []
         if ground.session is not None:
-            drafts = Recovery(opened.parts, self._keys, ground.ring, ground.picture).run()
+            recovery = Recovery(opened.parts, self._keys, ground.ring, ground.picture)
+            drafts = recovery.run(opened.state.is_of_this_start())
+            opened.state.note_start()
         opened.problems.extend(ground.picture.failed)
         opened.checkpoints = self._make_checkpointer()
         self._closing.callback(opened.checkpoints.close)

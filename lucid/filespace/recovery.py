@@ -266,10 +266,14 @@ class Recovery:
         self._gone: dict[int, int] = {}
         """Version that is left out -> the one that the file has instead, 0 for no file at all."""
         self._failed: list[Failed] = []
+        self._same_start = False
 
-    def run(self) -> list[Draft]:
-        """Take everything up again; returns the drafts that are to be published."""
-        picture = self._picture
+    def run(self, same_start: bool = False) -> list[Draft]:
+        """Take everything up again; returns the drafts that are to be published.
+
+        `same_start`: the machine has run without a break since the last time.
+        """
+        picture, self._same_start = self._picture, same_start
         self._parts.order.reserve_positions(picture.last_position + 1)
         wanted = [set(names) for names in self._wanted()]
         for names in wanted:
@@ -317,11 +321,12 @@ class Recovery:
 
     def _is_sound(self, row: SegmentRow) -> bool:
         """Whether a finished segment has all its bytes. Only loss of power takes any, so what was
-        written since this machine started is not read."""
+        written since this machine started is not read. A clock alone does not tell that: it may
+        have been set back."""
         staging, clock = self._parts.staging, self._parts.clock
         try:
             written = staging.path(SegmentId(row.id)).stat().st_mtime
-            if written > clock.time_ns() / 1e9 - clock.monotonic():
+            if self._same_start and written > clock.time_ns() / 1e9 - clock.monotonic():
                 return True
             data = staging.read(SegmentId(row.id))
             tail = data[len(data) - row.footer_len :]

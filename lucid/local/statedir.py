@@ -28,6 +28,7 @@ DEVICE_BYTES_MAX = 1 << 20
 """A device file is a few kB: a superblock, a member record and a box."""
 LOCK_POLL_S = 0.05
 _MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+_START = Path("/proc/sys/kernel/random/boot_id")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NOFOLLOW
 _OTHERS = 0o077
@@ -51,6 +52,7 @@ class StateDir:
         self.staging = path / "staging"
         self.cache = path / "cache"
         self.replica = path / "replica"
+        self.start = path / "start"
 
     @classmethod
     def create(cls, disk: Disk, path: Path) -> StateDir:
@@ -205,7 +207,43 @@ class StateDir:
         with local_errors(f"look at the disk of {self.path}"):
             return self._disk.space(self.path)
 
+    # -- when it was used
+
+    def is_of_this_start(self) -> bool:
+        """Whether the machine has run without a break since `note_start`: no power was lost.
+
+        By the kernel's number of its start, for a clock may be set to any time.
+        """
+        start = self._read_line(_START)
+        return bool(start) and self._read_line(self.start) == start
+
+    def note_start(self) -> None:
+        """What is here now was looked at, or written, since the machine started."""
+        start = self._read_line(_START)
+        if not start or self.is_of_this_start():
+            return
+        # On a full disk it is not noted, and the next opening looks again.
+        with suppress(OSError):
+            fd = self._disk.open(self.start, _NEW)
+            try:
+                self._disk.pwrite(fd, start, 0)
+            finally:
+                self._disk.close(fd)
+
     # -- inside
+
+    def _read_line(self, path: Path) -> bytes:
+        """A short file without its end of line; nothing where it cannot be read."""
+        try:
+            fd = self._disk.open(path, os.O_RDONLY)
+        except OSError:
+            return b""
+        try:
+            return self._disk.pread(fd, 64, 0).strip()
+        except OSError:
+            return b""
+        finally:
+            self._disk.close(fd)
 
     def _make(self, path: Path) -> None:
         try:
@@ -254,17 +292,7 @@ class StateDir:
 
     def _machine_id(self) -> bytes:
         for path in _MACHINE_IDS:
-            try:
-                fd = self._disk.open(path, os.O_RDONLY)
-            except OSError:
-                continue
-            try:
-                found = self._disk.pread(fd, 64, 0).strip()
-            except OSError:
-                found = b""
-            finally:
-                self._disk.close(fd)
-            if found:
+            if found := self._read_line(path):
                 return found
         # A container without one: the directory's own numbers must do.
         return b""

@@ -198,6 +198,17 @@ def test_the_place_is_what_the_format_says(disk: RealDisk, root: Path) -> None:
 # -- the lock
 
 
+def test_it_knows_whether_the_machine_was_started_since(disk: RealDisk, root: Path) -> None:
+    state = StateDir.create(disk, root / "state")
+    assert not state.is_of_this_start()
+    state.note_start()
+    assert state.is_of_this_start()
+    state.start.write_text("another start")
+    assert not state.is_of_this_start()
+    state.note_start()
+    assert StateDir.create(disk, root / "state").is_of_this_start()
+
+
 def test_the_lock_names_its_holder(disk: RealDisk, root: Path) -> None:
     first, second = StateDir.create(disk, root / "s"), StateDir.create(disk, root / "s")
     first.lock()

@@ -42,6 +42,18 @@ def test_every_number_that_is_named_is_a_promise() -> None:
     assert set(MENTION.findall(tree.text(PAGE))) <= set(promises())
 
 
+def test_every_test_that_the_page_names_exists() -> None:
+    there = {
+        name
+        for path in tree.ending(".py")
+        if path.parts[0] == "tests"
+        for name in re.findall(r"^def (test_\w+)", tree.text(path), re.MULTILINE)
+    }
+    named = set(re.findall(r"`(test_\w+)`", tree.text(PAGE)))
+    assert len(named) > 20
+    assert named - there == set()
+
+
 def test_what_was_not_yet_tested_shrinks() -> None:
     assert NOT_YET_TESTED & named_by_tests() == set(), "take these out of NOT_YET_TESTED"
     assert set(promises()) >= NOT_YET_TESTED
