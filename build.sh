@@ -84,6 +84,7 @@ missing_for_tests() {
     for program in git sqlite3 ffmpeg rsync make; do
         have "$program" || echo "$program"
     done
+    have redis-server || have valkey-server || echo redis-server
 }
 
 # Installs the named Debian packages as root; otherwise says what to install.

@@ -59,7 +59,8 @@ class Poster:
                 return
             if not again or pause_s is None or self._pause(pause_s):
                 break
-        click.echo(f"lucid: {len(changes)} changes were not taken by the webhook: {why}", err=True)
+        what = "1 change was" if len(changes) == 1 else f"{len(changes)} changes were"
+        click.echo(f"lucid: {what} not taken by the webhook: {why}", err=True)
 
     def _try(self, body: bytes, delivery: int) -> tuple[str, bool]:
         """(why it failed, whether to try again); ("", False) when it was taken."""

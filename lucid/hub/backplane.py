@@ -12,6 +12,8 @@ import logging
 from contextlib import suppress
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from lucid.errors import ConfigError, FormatError
@@ -41,7 +43,9 @@ class RedisBackplane:
     ) -> None:
         """Raises ConfigError. REQUIRES: a running loop."""
         try:
-            self._redis = Redis.from_url(url, socket_connect_timeout=5, socket_keepalive=True)
+            self._redis = Redis.from_url(
+                url, socket_connect_timeout=5, socket_keepalive=True, retry=Retry(NoBackoff(), 0)
+            )
         except ValueError:
             raise ConfigError(f"'{url}' is no address of Redis; write redis://host:6379.") from None
         self._rooms, self._metrics = rooms, metrics
@@ -79,6 +83,8 @@ class RedisBackplane:
             except (RedisError, OSError) as error:
                 log.warning("The backplane takes nothing: %s", error)
                 await asyncio.sleep(PAUSE_S)
+                while not self._out.empty():  # hints of a second ago are worth nothing
+                    self._out.get_nowait()
 
     async def _follow(self) -> None:
         while True:
