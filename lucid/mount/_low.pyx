@@ -10,8 +10,15 @@ are answered on the spot: reads and flushes of files that the HitTable serves, a
 nobody has.  When all workers but one are busy, `wait_short` returns: lucid.mount.crew starts one
 more, which runs `work`.
 
-Guarded by `crew`: leading, serving, idle, waiting, extras, told_short, short_ended.  Written while
-no worker runs: table, session_of_llfuse.  `ending` is only ever set while they do.
+Two threads that want the interpreter cost each other more than most requests do.  So a leader that
+takes a short request to Python is not replaced: it leads again when it comes back.  If it has not
+come back after a tick or two, the thread in `wait_short` lets another one lead.  Requests that may
+wait (reads that miss, fsync, large writes), and all while reads are served here, are handed over at
+once.
+
+Guarded by `crew`: leading, serving, turns, wide_until, watching, watchers, idle, waiting, extras,
+told_short, short_ended.  Written while no worker runs: table, session_of_llfuse.  `ending` is only
+ever set while they do.
 """
 
 import os
@@ -78,6 +85,8 @@ cdef extern from "<linux/fuse.h>" nogil:
     int FUSE_WRITE
     int FUSE_FLUSH
     int FUSE_GETXATTR
+    int FUSE_FSYNC
+    int FUSE_FSYNCDIR
     uint32_t FUSE_WRITE_CACHE
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -108,6 +117,7 @@ cdef extern from "<time.h>" nogil:
         long tv_sec
         long tv_nsec
     int clock_gettime(int clock, timespec *now)
+    int nanosleep(const timespec *time, timespec *left)
     int CLOCK_REALTIME
 
 cdef extern from "<dlfcn.h>" nogil:
@@ -162,6 +172,14 @@ cdef enum:
     LEADERS_MOST = 8
     # A worker that was started for a burst goes after this long without a turn.
     SPARE_S = 30
+    # A request in Python is let alone for one tick at least, and for two at most.
+    TICK_NS = 1_000_000
+    # So many ticks without a request, and nobody looks any more.
+    QUIET_TICKS = 8
+    # So many requests after one that may wait, or was a hit, several workers wait in the kernel.
+    WIDE_REQUESTS = 64
+    # A write of more bytes is sealed and stored without the interpreter.
+    SHORT_WRITE = 32768
 
 cdef pthread_mutex_t crew
 cdef int leading = 0
@@ -169,6 +187,12 @@ cdef int leading = 0
 cdef int serving = 0
 # As many as there are processors: each of them may be busy with a hit.
 cdef int leaders_max = LEADERS_LEAST
+# Counts each time that somebody takes or gives the lead.
+cdef uint64_t turns = 0
+cdef uint64_t wide_until = WIDE_REQUESTS
+# Threads in `wait_short`, and whether they look at `turns` or sleep.
+cdef int watchers = 0
+cdef bint watching = False
 cdef Waiter *idle = NULL
 cdef int waiting = 0
 cdef sem_t short_of_workers
@@ -237,6 +261,16 @@ cdef bint refuse_xattr(int fd, const fuse_in_header *header, const char *name) n
     reply(fd, header.unique, EOPNOTSUPP, NULL, 0)
     refused += 1
     return True
+
+
+cdef bint may_wait(const char *request, size_t length) noexcept nogil:
+    """Whether a request for llfuse may be without the interpreter for long."""
+    cdef const fuse_in_header *header = <const fuse_in_header *>request
+    if length < sizeof(fuse_in_header):
+        return False
+    if header.opcode == FUSE_WRITE:
+        return length > SHORT_WRITE
+    return header.opcode in (FUSE_READ, FUSE_FSYNC, FUSE_FSYNCDIR)
 
 
 cdef bint serve(int fd, const char *request, size_t length) noexcept nogil:
@@ -316,16 +350,22 @@ cdef void sleep_until_turn(Waiter *me) noexcept nogil:
             return
 
 
+cdef bint wanted() noexcept nogil:
+    """REQUIRES: crew.  Whether one more should wait in the kernel."""
+    return leading - serving < (leaders_max if turns < wide_until or not watchers else 1)
+
+
 cdef bint take_lead(fuse_session *session) noexcept nogil:
     """Wait for a turn.  False: the session has ended, or this worker is not needed any more."""
-    global leading, idle, waiting, lucid_is_spare
+    global leading, idle, waiting, turns, lucid_is_spare
     cdef Waiter me
     cdef bint leads
     pthread_mutex_lock(&crew)
     if ended(session):
         pthread_mutex_unlock(&crew)
         return False
-    if leading - serving < leaders_max:
+    turns += 1
+    if wanted():
         leading += 1
         pthread_mutex_unlock(&crew)
         return True
@@ -357,12 +397,12 @@ cdef void tell_if_short() noexcept nogil:
 
 cdef void begin_serving() noexcept nogil:
     """A leader looks away from the kernel; when it was the last that looked, another one leads."""
-    global leading, serving
+    global serving, wide_until
     pthread_mutex_lock(&crew)
     serving += 1
+    wide_until = turns + WIDE_REQUESTS
     if serving == leading and idle != NULL:
-        leading += 1
-        wake(True)
+        wake_leader()
     tell_if_short()
     pthread_mutex_unlock(&crew)
 
@@ -386,17 +426,52 @@ cdef bint goes_on(fuse_session *session) noexcept nogil:
     return leads
 
 
-cdef void give_lead(fuse_session *session) noexcept nogil:
-    """This worker leads no more.  The last one that does hands over to who slept last."""
-    global leading
+cdef void give_lead(fuse_session *session, bint waits) noexcept nogil:
+    """This worker leads no more.  The last one that does hands over to who slept last, at once if
+    its request may wait, else when it has not come back after a while."""
+    global leading, turns, wide_until
     pthread_mutex_lock(&crew)
     ended(session)
-    if leading - serving == 1 and idle != NULL:
+    turns += 1
+    if waits:
+        wide_until = turns + WIDE_REQUESTS
+    if leading - serving == 1 and idle != NULL and (turns < wide_until or not watchers):
         wake(True)
     else:
         leading -= 1
+        watch()
     tell_if_short()
     pthread_mutex_unlock(&crew)
+
+
+cdef void watch() noexcept nogil:
+    """REQUIRES: crew.  From now on `wait_short` looks whether somebody leads."""
+    global watching
+    if watchers and not watching:
+        watching = True
+        sem_post(&short_of_workers)
+
+
+cdef void watch_tick(uint64_t *seen, int *quiet) noexcept nogil:
+    """REQUIRES: crew.  Nobody led for a whole tick: the next one does.  Nothing happened for a
+    while: this ends until somebody takes a request to Python again."""
+    global watching
+    if turns != seen[0]:
+        seen[0] = turns
+        quiet[0] = 0
+        return
+    quiet[0] += 1
+    if leading - serving > 0:
+        watching = quiet[0] < QUIET_TICKS
+    elif idle != NULL:
+        wake_leader()
+
+
+cdef void wake_leader() noexcept nogil:
+    """REQUIRES: crew, and that somebody waits."""
+    global leading
+    leading += 1
+    wake(True)
 
 
 cdef public int fuse_session_receive_buf(
@@ -415,7 +490,10 @@ cdef public int fuse_session_receive_buf(
         if not serve(fuse_chan_fd(channel[0]), <const char *>buffer.mem, <size_t>got):
             break
         leads = goes_on(session)
-    give_lead(session)
+    give_lead(
+        session,
+        got > 0 and not buffer.flags & FUSE_BUF_IS_FD
+        and may_wait(<const char *>buffer.mem, <size_t>got))
     return got
 
 
@@ -458,13 +536,33 @@ def serve_hits(HitTable hits):
     _kept = hits
 
 
+cdef void wait_told() noexcept nogil:
+    """REQUIRES: crew, which is given up while nothing happens.  Until told_short or short_ended."""
+    cdef timespec tick
+    cdef uint64_t seen = turns
+    cdef int quiet = 0
+    tick.tv_sec = 0
+    tick.tv_nsec = TICK_NS
+    while not (told_short or short_ended):
+        pthread_mutex_unlock(&crew)
+        if watching:
+            # Not a wait with a deadline: somebody may set the clock.
+            nanosleep(&tick, NULL)
+        else:
+            sem_wait(&short_of_workers)
+        pthread_mutex_lock(&crew)
+        if watching:
+            watch_tick(&seen, &quiet)
+
+
 def wait_short():
-    global told_short
+    global told_short, watchers
     cdef bint over
     with nogil:
-        while sem_wait(&short_of_workers) != 0:
-            pass
         pthread_mutex_lock(&crew)
+        watchers += 1
+        wait_told()
+        watchers -= 1
         told_short = False
         over = short_ended
         pthread_mutex_unlock(&crew)
