@@ -172,7 +172,7 @@ cdef enum:
     LEADERS_MOST = 8
     # A worker that was started for a burst goes after this long without a turn.
     SPARE_S = 30
-    # A request in Python is let alone for one tick at least, and for two at most.
+    # A request in Python is let alone for one tick at least and two at most.
     TICK_NS = 1_000_000
     # So many ticks without a request, and nobody looks any more.
     QUIET_TICKS = 8

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,33 @@ def test_a_drive_begins_with_a_few_workers(drive: Drive) -> None:
         (drive.point / f"f{at}").write_bytes(b"x")
     assert extra_workers() <= WORKERS, "some may come while llfuse's own are only beginning"
     assert low.stats()["sessions"] >= 1
+
+
+def test_one_worker_leads_while_requests_are_short(make_drive: MakeDrive) -> None:
+    """Until one stalls: then another takes the next requests."""
+    surface = MemorySurface()
+    drive = make_drive(surface)
+    (drive.point / "link").symlink_to("t")
+    for at in range(200):
+        (drive.point / f"d{at}").mkdir()
+    # One may still be on its way back, another have come because one took long.
+    eventually(lambda: low.stats()["leading"] <= 2)
+    free, stalled = threading.Event(), threading.Event()
+
+    def stall() -> None:
+        stalled.set()
+        assert free.wait(WAIT_S)
+
+    surface.hooks["readlink"] = stall
+    with subprocess.Popen(["readlink", drive.point / "link"], stdout=subprocess.DEVNULL) as process:
+        try:
+            assert stalled.wait(WAIT_S)
+            began = time.monotonic()
+            (drive.point / "beside").mkdir()
+            assert time.monotonic() - began < WAIT_S / 10
+        finally:
+            free.set()
+    assert process.returncode == 0
 
 
 def test_hung_requests_get_workers_of_their_own(make_drive: MakeDrive) -> None:
