@@ -14,7 +14,7 @@ readonly TEST_ROOTS=/tmp/lucid-test
 usage() {
     cat <<'EOF'
 ./build.sh                 set up .venv and build the extension in place
-./build.sh test [ARGS]     build, then pytest ARGS (all: in two processes); fails on mounts left behind
+./build.sh test [ARGS]     build, then pytest ARGS; fails on mounts left behind
 ./build.sh check           build, then ruff, mypy --strict, the import rules, stubtest, shellcheck
 ./build.sh soak [ARGS]     kill -9 and power cuts under load, and what was lost; see soak --help
 ./build.sh hostile [ARGS]  every attack of a hostile store, on a real S3 server too
@@ -240,7 +240,8 @@ names_tests() {
 # The whole suite as two processes side by side: it waits more than it computes. What the second
 # one says comes after the first has ended.
 test_in_halves() {
-    local half=(tests/golden tests/hostile tests/local tests/meta tests/model tests/mount tests/sync)
+    local half=(tests/golden tests/hostile tests/local tests/meta tests/model)
+    half+=(tests/mount tests/sync)
     local log=build/tests-second-half.log status=0 other_status=0
     local first="$TMPDIR/1" second="$TMPDIR/2"
     mkdir "$first" "$second"

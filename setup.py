@@ -64,18 +64,17 @@ def engine_extensions() -> list[Extension]:
 
 
 def mount_extensions() -> list[Extension]:
-    """The extension that completes llfuse. It sees libfuse 2.9; nothing else does."""
-    source = Path("lucid/mount/_low.pyx")
-    if not source.exists():
-        return []
+    """The extension that completes llfuse, and its workers' turns. The first sees libfuse 2.9;
+    nothing else does."""
     return [
         Extension(
             "lucid.mount._low",
-            [str(source)],
+            ["lucid/mount/_low.pyx"],
             define_macros=[("FUSE_USE_VERSION", "29")],
             extra_compile_args=COMPILE + pkg_config("--cflags", "fuse"),
             extra_link_args=pkg_config("--libs", "fuse"),
-        )
+        ),
+        Extension("lucid.mount._turns", ["lucid/mount/_turns.pyx"], extra_compile_args=COMPILE),
     ]
 
 

@@ -13,7 +13,7 @@ import logging
 import signal
 import threading
 
-from lucid.mount.fuse import low
+from lucid.mount.fuse import low, turns
 
 __all__ = ["Crew"]
 
@@ -38,19 +38,19 @@ class Crew:
         self._thread = threading.Thread(target=self._run, name="lucid-crew", daemon=True)
 
     def start(self) -> None:
-        low.end_short(False)
+        turns.end_short(False)
         self._thread.start()
 
     def stop(self) -> None:
         """REQUIRES: llfuse's main has returned. Returns when the last added worker has ended."""
-        low.end_session()
-        low.end_short(True)
+        turns.end_session()
+        turns.end_short(True)
         self._thread.join()
         with self._lock:
             workers = list(self._workers)
         for worker in workers:
             while worker.is_alive():
-                low.interrupt_extras()
+                turns.interrupt_extras()
                 worker.join(AGAIN_S)
 
     def _run(self) -> None:
@@ -58,7 +58,7 @@ class Crew:
         signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
         )
-        while low.wait_short():
+        while turns.wait_short():
             with self._lock:
                 if len(self._workers) >= self._limit:
                     continue

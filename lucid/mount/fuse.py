@@ -16,6 +16,7 @@ _flags = sys.getdlopenflags()
 sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
 try:
     from lucid.mount import _low as low
+    from lucid.mount import _turns as turns
 except ImportError as _cause:
     raise FuseMissing(
         f"The mount's extension is not there ({_cause}). "
@@ -31,7 +32,7 @@ import llfuse  # noqa: E402  # after the extension, see above
 # ran: a request took the interpreter four times. Ours guard what they share, and take it once.
 llfuse.lock = low.NoLock()
 
-__all__ = ["check_low", "llfuse", "low"]
+__all__ = ["check_low", "llfuse", "low", "turns"]
 
 MAPS = Path("/proc/self/maps")
 

@@ -17,7 +17,7 @@ import pytest
 from lucid.errors import FuseMissing
 from lucid.filespace import Filespace
 from lucid.mount import fuse, mountpoint
-from lucid.mount.fuse import low
+from lucid.mount.fuse import low, turns
 from lucid.mount.options import MountOptions
 from lucid.mount.session import READ_AHEAD, WORKERS, Session
 from tests.filespace.spaces import Space
@@ -64,7 +64,7 @@ def test_one_worker_leads_while_requests_are_short(make_drive: MakeDrive) -> Non
     for at in range(200):
         (drive.point / f"d{at}").mkdir()
     # One may still be on its way back, another have come because one took long.
-    eventually(lambda: low.stats()["leading"] <= 2)
+    eventually(lambda: turns.stats()["leading"] <= 2)
     free, stalled = threading.Event(), threading.Event()
 
     def stall() -> None:
@@ -127,7 +127,7 @@ def test_sessions_one_after_the_other(tmp_path: Path) -> None:
         (point / "f").write_bytes(b"x")
         drive.stop()
         assert drive.ended_by == [None]
-        assert low.stats()["leading"] == low.stats()["waiting"] == 0
+        assert turns.stats()["leading"] == turns.stats()["waiting"] == 0
 
 
 def test_a_mount_that_goes_around_it_is_refused(
