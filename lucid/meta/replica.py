@@ -18,7 +18,7 @@ from lucid.format.change import SegmentRow
 from lucid.format.entry import EntryRef
 from lucid.meta import schema
 from lucid.meta.fold_rules import number_of
-from lucid.meta.fold_segments import VALUE_FLOOR, may_enter
+from lucid.meta.fold_segments import VALUE_FLOOR
 from lucid.meta.replica_dump import dump_rows
 from lucid.meta.replica_events import Changed
 from lucid.meta.replica_map import MapColumns, read_map
@@ -121,8 +121,7 @@ class Replica(Writes):
             return [
                 row.id
                 for row in rows
-                if not may_enter(self._state, row.head)
-                and self._tables.segment(row.id, False) is None
+                if not self._state.may_bring(row) and self._tables.segment(row.id, False) is None
             ]
 
     # Questions of a mount

@@ -7,6 +7,7 @@ vanish. Nothing here knows of threads, time or transactions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lucid.errors import InternalError
@@ -14,6 +15,7 @@ from lucid.format.change import SegmentRow
 from lucid.format.ops import Content, Create, Link, Mkdir, Mknod, Op, Symlink, Unlink
 from lucid.meta.fold import fold
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
+from lucid.meta.fold_segments import admit_segments
 from lucid.meta.pending import PENDING_STAMP, PendingOps
 from lucid.meta.replica_events import Events, Rebased
 from lucid.meta.replica_state import COMMITTED, ReplicaState
@@ -50,6 +52,21 @@ class Layers:
             self._tables.put_segment(row, committed=False)
         return self._apply(position, op, author)[0]
 
+    def admit(self, rows: Sequence[SegmentRow]) -> None:
+        """An entry brings these. What it says of an own segment counts, and own pending ops that
+        took another head for granted are applied again: they were applied as this entry's are."""
+        state, tables = self.state, self._tables
+        parted = False
+        for row in rows if self._pending.applied else ():
+            known = tables.segment(row.id, True)
+            if known is not None and known != row and tables.segment(row.id, False) is None:
+                tables.put_segment(row, committed=False)
+                parted |= state.may_bring(known) != state.may_bring(row)
+        if parted:
+            self._pending.undo(list(self._pending.applied))
+        admit_segments(state, rows)
+        self.redo()
+
     def commit(self, op: Op, author: Author, stamp: int) -> bool:
         """Fold a committed op underneath the pending ones; True if it settled the first of them."""
         pending = self._pending
@@ -75,6 +92,16 @@ class Layers:
     def drop(self, position: int) -> None:
         """Take a pending op out; those after it are applied without it."""
         self._take_out(position)
+        self.redo()
+
+    def replace(self, position: int, op: Op, segments: tuple[SegmentRow, ...]) -> None:
+        """The pending op at `position` is `op` now, which has the same id."""
+        for row in segments:
+            self._tables.put_segment(row, committed=False)
+        if position in self._pending.applied:
+            self._pending.undo((position,))
+        _, author = self._pending.waiting[position]
+        self._pending.waiting[position] = (op, author)
         self.redo()
 
     def redo(self) -> None:

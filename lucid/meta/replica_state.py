@@ -459,10 +459,14 @@ class ReplicaState:
                     self._segments.clear()
                 self._segments[segment] = row
             elif self._trace is not None:
-                # Its author's own, which an entry is still to bring.
                 row = self._tables.segment(segment, True)
-                return row if row is not None and may_enter(self, row.head) else None
+                return row if row is not None and self.may_bring(row) else None
         return row
+
+    def may_bring(self, row: SegmentRow) -> bool:
+        """Whether an entry could bring this own segment: one that is still written is finished at
+        a head that is no lower than any floor that is known here."""
+        return row.footer_len == 0 or may_enter(self, row.head)
 
     def add_segment(self, row: SegmentRow) -> None:
         self._tables.put_segment(row, committed=self._trace is None)

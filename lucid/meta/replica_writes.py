@@ -21,7 +21,6 @@ from lucid.format.runs import Geometry
 from lucid.meta import schema
 from lucid.meta.checkpoint_rows import Snapshot
 from lucid.meta.fold_effect import NOTHING, Author, Effect
-from lucid.meta.fold_segments import admit_segments
 from lucid.meta.pending import PendingOps
 from lucid.meta.replica_base import Layers
 from lucid.meta.replica_reads import Reads
@@ -163,6 +162,13 @@ class Writes:
                 if self._pending.holds(position):
                     self._layers.drop(position)
                     self._tables.flush_if_many()
+
+    def replace_pending(self, position: int, op: Op, segments: Sequence[SegmentRow]) -> None:
+        """A pending op, and those that build on it, are applied again: it names other segments."""
+        with self._turn, self._writing():
+            if self._pending.holds(position):
+                self._layers.replace(position, op, tuple(segments))
+                self._tables.flush_if_many()
 
     def is_pending(self, op_id: int) -> bool:
         """Whether the own op of this id waits for its entry."""
@@ -359,7 +365,7 @@ class Writes:
     def _add_segments(self, segments: Sequence[SegmentRow]) -> None:
         for start in range(0, len(segments), SLICE_OPS):
             with self._turn, self._writing():
-                admit_segments(self._state, segments[start : start + SLICE_OPS])
+                self._layers.admit(segments[start : start + SLICE_OPS])
             self._turn.rest()
 
     def _slice(
