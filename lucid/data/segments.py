@@ -371,8 +371,13 @@ class StagedSegments:
                 if staged is not None:
                     staged.users += 1
 
-    def drop(self, segments: Iterable[bytes]) -> None:
-        """A draft or op does not name these any more; finished ones that nobody names go."""
+    def drop(
+        self,
+        segments: Iterable[bytes],
+        adopt: Callable[[bytes, int], None] | None = None,
+    ) -> None:
+        """A draft or op does not name these any more; finished ones that nobody names go, or are
+        cached through `adopt(segment, slot)`: somebody may still read them."""
         gone = []
         with self._lock:
             for segment in segments:
@@ -387,7 +392,11 @@ class StagedSegments:
                     gone.append((segment, staged))
                     del self._segments[segment]
         for segment, staged in gone:
-            self._discard(segment, staged)
+            if adopt is None:
+                self._discard(segment, staged)
+            else:
+                adopt(segment, staged.slot)
+                self._cachemap.release(staged.slot)
 
     def finish_for(self, segments: Iterable[bytes]) -> None:
         """Finish these segments now if they are open, so that they can be uploaded."""
@@ -462,6 +471,12 @@ class StagedSegments:
                 raise InternalError(f"Segment {segment.hex()[:16]} is neither staged nor known.")
             rows.append(committed)
         return rows
+
+    def sealed_below(self, segments: Iterable[bytes], head: int) -> list[SegmentRow]:
+        """Those of these that were finished while the author's head was below this one."""
+        with self._lock:
+            staged = [self._segments.get(segment) for segment in segments]
+            return [one.row for one in staged if one and not one.writer and one.row.head < head]
 
     def uploaded(self, segment: bytes) -> bool:
         """The store has it. False when nobody names it any more."""

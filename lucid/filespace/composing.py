@@ -34,6 +34,7 @@ from lucid.filespace.files import Files
 from lucid.filespace.maps import FileMaps
 from lucid.filespace.parts import Parts
 from lucid.filespace.recovery import Picture, Recovery
+from lucid.filespace.renewing import Renewing
 from lucid.filespace.together import Together
 from lucid.format.change import SegmentRow
 from lucid.format.journal import SegmentRecord
@@ -47,6 +48,7 @@ from lucid.meta.checkpoint_store import CheckpointReader, CheckpointWriter
 from lucid.meta.fold_effect import Effect
 from lucid.meta.log import LogReader, LogWriter
 from lucid.meta.replica import Replica
+from lucid.meta.replica_events import Changed
 from lucid.store.base import ObjectStore
 from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
@@ -102,6 +104,7 @@ class _Composing:
         self._closing = ground.opened.closing
         superblock = ground.unlocked.superblock
         config = ground.config
+        self._renewing: Renewing
         self._keys = KeySource(ground.ring.data_key, superblock.filespace, superblock.suite)
         self._memory = MemoryBudget(config.memory_bytes, config.pool_bytes)
         self._staging = StagingArea(
@@ -213,6 +216,7 @@ class _Composing:
             self._staged,
             next_op_id=self._next_op_id,
             published=self._published,
+            renew=lambda draft: self._renewing.draft(draft),
         )
         self._closing.callback(self._publisher.close)
 
@@ -267,6 +271,15 @@ class _Composing:
             next_op_id=self._next_op_id,
         )
         self._opened.files = Files(self._opened.parts)
+        self._renewing = Renewing(
+            self._opened.parts, self._keys, adopt=self._adopt, tell=self._tell_changes
+        )
+
+    def _adopt(self, segment: bytes, slot: int) -> None:
+        self._cache.adopt_staged(self._staging, segment, slot)
+
+    def _tell_changes(self, changed: Changed) -> None:
+        tell_changes(self._opened.parts, self._opened.files, changed)
 
     def recover(self) -> None:
         """Take up what the journal held, then follow the log."""
@@ -341,8 +354,9 @@ class _Composing:
             checkpoints=opened.checkpoints,
             floors=opened.floors,
             next_op_id=self._next_op_id,
-            adopt=lambda segment, slot: self._cache.adopt_staged(self._staging, segment, slot),
-            changed=lambda changed: tell_changes(opened.parts, opened.files, changed),
+            adopt=self._adopt,
+            changed=self._tell_changes,
+            renew=self._renewing.pending,
             clock=ground.clock,
             poll_fast_s=config.poll_fast_s,
             poll_idle_s=config.poll_idle_s,

@@ -5,14 +5,14 @@ on with it; and with those of a segment that was sealed below a floor and is not
 collector may have taken it from the store. Reads the staged file, which is kept until its segment
 is committed; what the log named once and a floor has ended also from the cache, and the store.
 
-Used by recovery, on the thread that opens a filespace.
+Used by recovery, on the thread that opens a filespace, and by `Renewing`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 from lucid.data.segments import KeySource, SealOwner
 from lucid.engine import errors as engine_errors
@@ -37,10 +37,19 @@ SWEEP_BYTES = 64 * 1024 * 1024
 class Resealing:
     """See the module. `rows` are what the journal says of segments, by id."""
 
-    def __init__(self, parts: Parts, keys: KeySource, rows: Mapping[bytes, SegmentRow]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        keys: KeySource,
+        rows: Mapping[bytes, SegmentRow],
+        replaced: Container[bytes] | None = None,
+    ) -> None:
+        """`replaced`: the segments whose blocks are sealed again; None for those that were not
+        taken up from the journal as they are."""
         self._parts = parts
         self._keys = keys
         self._rows = rows
+        self._replaced = replaced
         self._below_floor = set(parts.replica.below_floor(rows.values()))
         self._users: Counter[bytes] = Counter()
         self._unnamed: list[bytes] = []
@@ -96,7 +105,10 @@ class Resealing:
         return change.kind == DATA and self._is_replaced(change.segment)
 
     def _is_replaced(self, segment: bytes) -> bool:
-        """It is neither taken up again as it is, nor in the log."""
+        """It is one of those that were given; else, neither taken up again as it is nor in the
+        log."""
+        if self._replaced is not None:
+            return segment in self._replaced
         if self._parts.staged.state(segment) is not None:
             return False
         return self._parts.replica.segment(segment) is None

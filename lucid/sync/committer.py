@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from lucid.data.segments import StagedSegments
 from lucid.errors import (
+    BelowFloor,
     HistoryFork,
     LucidError,
     StateForeign,
@@ -27,7 +28,7 @@ from lucid.errors import (
 from lucid.format.change import SegmentRow
 from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.journal import Note
-from lucid.format.ops import Drop, Op, counter_of, segments_of
+from lucid.format.ops import Drop, Floor, Op, counter_of, segments_of
 from lucid.local.book import JournalBook
 from lucid.meta.log import LogReader, LogWriter, Lost, Prepared, fit
 from lucid.meta.replica import Replica
@@ -83,6 +84,7 @@ class Committer:
         next_op_id: Callable[[], int],
         adopt: Callable[[bytes, int], None],
         changed: Callable[[Changed], None],
+        renew: Callable[[int], None],
         clock: Clock,
         poll_fast_s: float,
         poll_idle_s: float,
@@ -105,6 +107,7 @@ class Committer:
         self._next_op_id = next_op_id
         self._adopt = adopt
         self._changed = changed
+        self._renew = renew
         self._clock = clock
         self._poll_fast_s = poll_fast_s
         self._poll_idle_s = poll_idle_s
@@ -125,8 +128,7 @@ class Committer:
         """Whether the store has shown, after opening, the head that this device had seen before."""
         self._to_compare = not online
         self._compare_at = clock.monotonic() + COMPARE_S
-        self.commits = 0
-        self.losses = 0
+        self.commits = self.losses = 0
         self.won: Callable[[int, bytes], None] = lambda sequence, digest: None
         """Told of each own entry as soon as it is in the store; must not wait."""
         self.folded: Callable[[int, EntryBody, bool], None] = lambda sequence, body, own: None
@@ -289,6 +291,7 @@ class Committer:
         if positions:
             # What is settled is forgotten: only by an entry that everyone will see.
             self._floors.sure(found.sequence - 1)
+        self._renew_below(body)
         self._replica.commit_entry(
             found.sequence, found.hash, body, settles=max(positions) if positions else None
         )
@@ -298,6 +301,13 @@ class Committer:
         self._checkpoints.folded(found.sequence, body, own=own)
         self._changed(self._replica.take_events())
         self.folded(found.sequence, body, own)
+
+    def _renew_below(self, body: EntryBody) -> None:
+        """A floor is about to be folded: what waits and was sealed below it is sealed again first,
+        for without that it would do nothing from then on."""
+        for op in body.ops:
+            if isinstance(op, Floor) and self._writer is not None:
+                self._renew(op.sequence)
 
     def _positions(self, body: EntryBody) -> list[int]:
         pending = self._order.op_ids()
@@ -332,6 +342,7 @@ class Committer:
 
     def _commit(self, batch: Sequence[Placed]) -> None:
         assert self._writer is not None and self._session is not None
+        self._check_named(batch)
         batch = batch[: fit([placed.op for placed in batch])]
         ops = [placed.op for placed in batch]
         rows = self._rows(batch)
@@ -391,6 +402,7 @@ class Committer:
         if isinstance(result, Lost):
             self._fold(self._reader.judge(result.sequence, result.data))
             return False
+        self._renew_below(prepared.body)
         self._replica.commit_entry(prepared.sequence, prepared.hash, prepared.body)
         self._replica.commit_now()
         self._notes.pop(prepared.sequence, None)
@@ -400,10 +412,25 @@ class Committer:
         return True
 
     def _rows(self, batch: Sequence[Placed]) -> list[SegmentRow]:
-        names: dict[bytes, None] = {}
-        for placed in batch:
-            names.update(dict.fromkeys(segments_of(placed.op)))
-        return self._staged.rows(names)
+        return self._staged.rows(_named(batch))
+
+    def _check_named(self, batch: Sequence[Placed]) -> None:
+        """No op may name what was sealed below a floor and is not in the state: a collector may
+        have taken it. Raises BelowFloor."""
+        if not self._replica.floor():
+            return
+        names = _named(batch)
+        gone = [name for name in names if not self._is_known(name)]
+        if gone or self._replica.below_floor(self._staged.rows(names)):
+            raise BelowFloor(
+                "Changes that wait here for the store are older than what the store keeps. Nothing"
+                " is written from here on. Unmount, and mount again: they are then made ready anew"
+                " and sent, and nothing is lost."
+            )
+
+    def _is_known(self, segment: bytes) -> bool:
+        staged = self._staged.state(segment) is not None
+        return staged or self._replica.segment(segment) is not None
 
     def _put_ours(self, prepared: Prepared) -> object:
         """Put an entry, and make sure that a number that was won is not one that was deleted.
@@ -444,3 +471,11 @@ class Committer:
         self._order.settle(position)
         for row in body.segments:
             self._staged.committed(row.id, self._adopt)
+
+
+def _named(batch: Iterable[Placed]) -> list[bytes]:
+    """The segments that these ops name, each once."""
+    names: dict[bytes, None] = {}
+    for placed in batch:
+        names.update(dict.fromkeys(segments_of(placed.op)))
+    return list(names)

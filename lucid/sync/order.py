@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -150,7 +151,7 @@ class Order:
             self._book.release([live])
             return effect
         self._staged.retain(names)
-        size = 200 + 70 * len(rows) + 40 * len(getattr(op, "changes", ()))
+        size = _size_of(op, names)
         self._placed_at = self._clock.monotonic()
         if not self._queue:
             self._oldest_at = self._placed_at
@@ -159,6 +160,25 @@ class Order:
             # Later ones are found when the committer looks: waking it for each costs a switch.
             self.news.notify_all()
         return effect
+
+    def all(self) -> list[Placed]:
+        """What is pending, in order."""
+        with self.lock:
+            return list(self._queue)
+
+    def replace(self, old: Placed, op: Op, segments: Iterable[bytes]) -> list[SegmentRow]:
+        """The same change by other segments, which are durable: journal and queue have `op` from
+        here on. REQUIRES: lock held; only who settles calls this. Returns the segments' rows.
+
+        The old record stays in the journal until its `live` is released.
+        """
+        names = tuple(segments)
+        rows = self._staged.rows(names)
+        live = self._book.append(OpRecord(old.position, tuple(rows), op), removal=True)
+        self._staged.retain(names)
+        at = bisect_left(self._queue, old.position, key=lambda placed: placed.position)
+        self._queue[at] = Placed(old.position, op, names, live, _size_of(op, names))
+        return rows
 
     def _untold(self, rows: list[SegmentRow]) -> list[SegmentRow]:
         """Those that the replica has not heard of: it forgets none, and each costs it a write."""
@@ -356,3 +376,8 @@ class Order:
 
     def close(self) -> None:
         self.stop(Stopped("The filespace is closed."))
+
+
+def _size_of(op: Op, segments: tuple[bytes, ...]) -> int:
+    """About how many bytes it takes in an entry."""
+    return 200 + 70 * len(segments) + 40 * len(getattr(op, "changes", ()))

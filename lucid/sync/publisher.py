@@ -46,13 +46,16 @@ class Publisher:
         *,
         next_op_id: Callable[[], int],
         published: Callable[[Draft, int, Effect], None],
+        renew: Callable[[Draft], None],
     ) -> None:
+        """renew: seals again what no entry may name any more; called with the draft's lock held."""
         self._order = order
         self._table = table
         self._drafting = drafting
         self._staged = staged
         self._next_op_id = next_op_id
         self._published = published
+        self._renew = renew
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._waiting: deque[Draft] = deque()
@@ -115,6 +118,7 @@ class Publisher:
                 if draft.gone or draft.unlinked:
                     break
                 self._drafting.build(draft)
+                self._renew(draft)
                 self._drafting.settle_patches(draft)
             with self._order.lock, draft.lock:
                 if draft.gone or draft.unlinked or not draft.unpublished:
@@ -124,6 +128,7 @@ class Publisher:
                         continue
                     self._drafting.build(draft)
                     self._drafting.settle_patches(draft)
+                self._renew(draft)
                 self._place(draft)
                 self._end_hold(draft, placed=True)
                 return True

@@ -413,3 +413,65 @@ def test_a_change_of_a_version_that_the_floor_ended(space: Space, cached: bool) 
         assert caught.value.errno == errno.EIO
         assert "2 blocks of changes that were not sent yet are gone" in one.status().problem
     assert rows(one) == rows(admin)
+
+
+def test_a_file_that_is_written_while_a_floor_passes(space: Space) -> None:
+    """S-307: it is flushed, uploaded, and closed after a floor that its first bytes lie below."""
+    one, admin = connect(space), connect(space, "b")
+    furnish(one)
+    hear(admin)
+    file = one.open("/written for days", "wb", 0)
+    file.write(LONG)
+    file.fsync()
+    parts = parts_of(one)
+    (draft,) = parts.table.all()
+    parts.staged.finish_for(draft.segments())
+    when(one, lambda _: parts.staged.are_uploaded(draft.segments()))
+    floor = go_on(space, admin, head(one))
+    collect(space, admin, floor)
+    hear(one)
+    assert parts.replica.floor() == floor
+    file.write(b"more")
+    file.close()
+    one.sync(timeout=WAIT_S)
+    hear(admin)
+    for fs in (one, admin, connect(space, "c")):
+        assert fs.read_bytes("/written for days") == LONG + b"more"
+        assert not fs.status().problem
+
+
+@pytest.mark.parametrize("end", ["committed", "killed"])
+def test_changes_that_wait_while_a_floor_passes(space: Space, end: str) -> None:
+    """S-307: all is there at every moment, and is committed by new segments."""
+    one, admin = connect(space), connect(space, "b")
+    furnish(one)
+    hear(admin)
+    parts = parts_of(one)
+    hold = parts.order.hold(None)
+    change_all(one)
+    over = one.open("/long", "r+b", 0)
+    over.seek(5)
+    over.write(b"a draft over a pending version")
+    over.fsync()
+    expected = tree_of(one)
+    upload_all(one)
+    old = set(parts.order.waiting_segments(1000))
+    floor = go_on(space, admin, head(one))
+    collect(space, admin, floor)
+    assert one.refresh(WAIT_S)
+    assert parts.replica.floor() == floor
+    assert not old & set(parts.order.waiting_segments(1000))
+    assert expected.items() <= tree_of(one).items()
+    if end == "killed":
+        space.crash(one)
+        one = connect(space)
+    else:
+        parts.order.release_hold(hold, placed=False)
+        over.close()
+    assert expected.items() <= tree_of(one).items()
+    one.sync(timeout=WAIT_S)
+    hear(admin)
+    for fs in (one, admin, connect(space, "c")):
+        assert expected.items() <= tree_of(fs).items()
+        assert not fs.status().problem
+    assert rows(one) == rows(admin)
