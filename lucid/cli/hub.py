@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import ssl
 from dataclasses import replace
@@ -101,6 +102,9 @@ def command(
         "per_address": max_per_address,
     }
     limits = replace(Limits(), **{name: n for name, n in wanted.items() if n is not None})
+    # One descriptor a device, and shells give 1,024.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.basicConfig(level=logging.INFO, format=FORM)
     logging.getLogger("websockets").setLevel(logging.WARNING)  # it tells of every connection
     hub = Hub(

@@ -165,6 +165,13 @@ class Filespace(PathApi):
         """Publish, upload and commit all that is pending; returns a token of the head."""
         return self.tree.sync(None, timeout)
 
+    def wait(self, token: str, timeout: float = 60.0) -> int:
+        """Return the head when everything is visible here that `sync` made this token for.
+
+        Raises TimedOut, UsageError for what is no token of this filespace, HistoryFork.
+        """
+        return self.tree.others.wait(token, timeout)
+
     def refresh(self, timeout: float = 30.0) -> bool:
         """Read the log to its end now; False when that did not happen in time."""
         return self.tree.refresh(timeout)

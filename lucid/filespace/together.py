@@ -3,6 +3,7 @@ and waiting for a moment that another machine has named."""
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lucid.filespace.opening import Opened
 
 __all__ = ["Together"]
+
+log = logging.getLogger(__name__)
 
 WRITING_MAX = 1000
 """Files open for writing that are counted."""
@@ -59,7 +62,13 @@ class Together:
             url,
             room=Room(opened.ring, generation),
             identity=Identity(opened.unlocked.keys, device, opened.session, _label()),
-            log=Log(lambda: replica.head().sequence, lambda: opened.committer.poke(), sign_key_of),
+            log=Log(
+                head=lambda: replica.head().sequence,
+                look=lambda: opened.committer.poke(),
+                sign_key=sign_key_of,
+                entry_hash=replica.entry_hash,
+                forked=self._forked,
+            ),
             devices=Devices(device, member_of, self._clock),
             writing=self._writing,
             clock=self._clock,
@@ -165,6 +174,15 @@ class Together:
         inodes = sorted(self._opened.files.written_inodes())[:WRITING_MAX]
         paths = [path_of(parts, ino) for ino in inodes[:PATHS_MAX]]
         return tuple(path for path in paths if path), max(0, len(inodes) - PATHS_MAX)
+
+    def _forked(self, sequence: int) -> None:
+        """The store shows this device another entry than its author has put: writing stops."""
+        error = HistoryFork(
+            f"Entry {sequence} of the log is another one here than where it was written: the store"
+            " shows two histories. Compare lucid status on both machines."
+        )
+        log.error("Writing stops: %s", error)
+        self._opened.parts.order.stop(error)
 
     def _folded(self, sequence: int, body: EntryBody, own: bool) -> None:
         self.feed.put(sequence, body)

@@ -70,8 +70,10 @@ class Hub:
         self, host: str, port: int, tls: ssl.SSLContext | None = None
     ) -> tuple[str, int]:
         """Listens; the address that it got. Raises OSError."""
+        # Who has not shaken hands for TLS is counted nowhere: it must be over soon.
+        within = None if tls is None else self.limits.enter_s
         self._server = await asyncio.start_server(
-            self._connected, host, port, ssl=tls, limit=HEAD_MAX
+            self._connected, host, port, ssl=tls, limit=HEAD_MAX, ssl_handshake_timeout=within
         )
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]

@@ -6,9 +6,10 @@ Called by control threads; owns nothing.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
-from lucid.errors import NotMounted
+from lucid.errors import LucidError, NotMounted
 from lucid.filespace.surface import Others, Surface
 from lucid.mount.control import Command, Progressing
 from lucid.mount.wire import Message
@@ -19,10 +20,27 @@ WATCH_S = 20.0
 """An answer without changes comes after so long: whoever watches asks again."""
 WAIT_S = 20.0
 """The same for a wait: the command asks again until its own time is over."""
+AT_ONCE = 8
+"""Who waits holds one of the socket's connections; the others are for commands that do not."""
 
 
 def commands(surface: Callable[[], Surface]) -> dict[str, Command]:
     """The commands by name; `surface` gives the open filespace, or raises NotMounted."""
+
+    turns = threading.BoundedSemaphore(AT_ONCE)
+
+    def waiting(run: Command) -> Command:
+        """The command, within what may wait at once."""
+
+        def command(request: Message, progressing: Progressing) -> Message:
+            if not turns.acquire(blocking=False):
+                raise LucidError(f"{AT_ONCE} commands watch this drive or wait; end one of them.")
+            try:
+                return run(request, progressing)
+            finally:
+                turns.release()
+
+        return command
 
     def others() -> Others:
         found = surface().others
@@ -50,7 +68,7 @@ def commands(surface: Callable[[], Surface]) -> dict[str, Command]:
         timeout_s = min(float(request.get("timeout_s", WAIT_S)), WAIT_S)
         return {"head": others().wait(str(request["token"]), timeout_s)}
 
-    return {"changes": changes, "wait": wait}
+    return {"changes": waiting(changes), "wait": waiting(wait)}
 
 
 def _is_below(path: bytes, above: bytes) -> bool:

@@ -130,7 +130,7 @@ class Committer:
         self._compare_at = clock.monotonic() + COMPARE_S
         self.commits = self.losses = 0
         self.won: Callable[[int, bytes], None] = lambda sequence, digest: None
-        """Told of each own entry as soon as it is in the store; must not wait."""
+        """Told of each own entry as soon as it is in the log; must not wait."""
         self.folded: Callable[[int, EntryBody, bool], None] = lambda sequence, body, own: None
         """Told of each valid entry when it is folded; must not wait."""
         self.is_told: Callable[[], bool] = lambda: False
@@ -441,6 +441,7 @@ class Committer:
         result = self._put(prepared)
         if not isinstance(result, Lost):
             self._floors.at_end(prepared.sequence - 1, began)
+            self.won(prepared.sequence, prepared.hash)
         return result
 
     def _put(self, prepared: Prepared) -> object:
@@ -449,10 +450,7 @@ class Committer:
         pause = PAUSE_FIRST_S
         while True:
             try:
-                result = self._writer.put(prepared)
-                if not isinstance(result, Lost):
-                    self.won(prepared.sequence, prepared.hash)
-                return result
+                return self._writer.put(prepared)
             except StoreConflict:
                 pass
             except LucidError as error:

@@ -45,6 +45,7 @@ __all__ = ["HubLink", "Identity", "Log"]
 
 log = logging.getLogger(__name__)
 
+CLOSE_S = 3.0
 OPEN_S = 10.0
 """From the first byte to being in the room."""
 PAUSE_FIRST_S = 0.5
@@ -52,6 +53,8 @@ PAUSE_MAX_S = 60.0
 WELL_S = 10.0
 """A connection that lasted so long was a good one: the next pause is a short one again."""
 TICK_S = 1.0
+COMPARE_MAX = 64
+"""Hints whose entry is still to be compared with the one that is folded here."""
 TELL_GAP_S = 0.05
 """Between two hints of ours."""
 PRESENCE_S = 10.0
@@ -76,11 +79,14 @@ class Identity(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What the link asks of the rest: the folded head, a look at the log, a member's key."""
+    """What the link asks of the rest: the folded head, a look at the log, a member's key, the hash
+    of an entry that was folded. It tells `forked` of an entry that others know as another one."""
 
     head: Callable[[], int]
     look: Callable[[], None]
     sign_key: Callable[[bytes], bytes | None]
+    entry_hash: Callable[[int], bytes | None]
+    forked: Callable[[int], None]
 
 
 class HubLink:
@@ -130,6 +136,7 @@ class HubLink:
         self._say_at = 0.0
         self._reply_at = float("inf")
         self._hinted = 0
+        self._to_compare: dict[int, bytes] = {}
         self._untold_until = float("-inf")
         self.connected = False
         self.problem = ""
@@ -143,13 +150,20 @@ class HubLink:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread, which says good-bye. Idempotent."""
+        """Ends the thread, which says good-bye. Idempotent.
+
+        Only a search for the hub's address, in the system's resolver, cannot be ended: then the
+        thread is left to end by itself.
+        """
         if self._stop.is_set():
             return
         self._stop.set()
         self._wake.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            log.warning("The address of the hub is still being looked for; nobody waits for that.")
+            return
         self._wake.close()
         self.room.close()
 
@@ -269,6 +283,7 @@ class HubLink:
             self._say(wire)
         self._ask_for_life(wire, now)
         self._find_untold(now)
+        self._compare()
 
     def _ask_for_life(self, wire: Wire, now: float) -> None:
         if now - self._heard > 2 * QUIET_S:
@@ -298,6 +313,9 @@ class HubLink:
             self.hints += 1
             self._hinted = max(self._hinted, hint.sequence)
             self._looking.hint(hint.sequence, self._log.head(), now)
+            self._to_compare[hint.sequence] = hint.hash
+            while len(self._to_compare) > COMPARE_MAX:
+                del self._to_compare[min(self._to_compare)]
         elif opened.kind == KIND_PRESENCE:
             presence = decode_presence(opened.payload)
             if not self.devices.heard(opened.member, presence):
@@ -305,6 +323,14 @@ class HubLink:
             elif presence.asks:
                 # Not all in the same moment.
                 self._reply_at = min(self._reply_at, now + self._pause.uniform(0.0, TICK_S))
+
+    def _compare(self) -> None:
+        """What a member put as an entry must be what the store shows here as that entry."""
+        head = self._log.head()
+        for sequence in [each for each in self._to_compare if each <= head]:
+            digest, known = self._to_compare.pop(sequence), self._log.entry_hash(sequence)
+            if known is not None and known != digest:
+                self._log.forked(sequence)
 
     def _find_untold(self, now: float) -> None:
         with self._lock:

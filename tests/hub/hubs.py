@@ -75,7 +75,7 @@ async def hub(limits: Limits | None = None, **more: Any) -> AsyncIterator[tuple[
 
 @asynccontextmanager
 async def client(address: str, **more: Any) -> AsyncIterator[ClientConnection]:
-    async with connect(f"ws://{address}/", proxy=None, **more) as connection:
+    async with connect(f"ws://{address}/", proxy=None, max_queue=None, **more) as connection:
         yield connection
 
 

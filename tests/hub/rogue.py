@@ -106,6 +106,8 @@ class Machine:
     def __init__(self, url: str, member: MemberKeys, known: dict[bytes, bytes], room: Room) -> None:
         self.head = 1
         self.looks = 0
+        self.hashes: dict[int, bytes] = {}
+        self.forks: list[int] = []
         self.looked = threading.Condition()
         self.written: tuple[tuple[bytes, ...], int] = ((), 0)
         device = SystemEntropy(16)
@@ -114,7 +116,7 @@ class Machine:
             url,
             room=room,
             identity=Identity(member, device, 0, b"device"),
-            log=Log(lambda: self.head, self._look, known.get),
+            log=Log(lambda: self.head, self._look, known.get, self.hashes.get, self.forks.append),
             devices=self.devices,
             writing=lambda: self.written,
             clock=SystemClock(),

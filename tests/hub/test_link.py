@@ -57,6 +57,25 @@ def test_a_commit_of_one_makes_the_others_look() -> None:
         assert c.link._looking.due(7) == float("inf")
 
 
+def test_another_entry_of_a_number_is_noticed() -> None:
+    with real_hub() as url, machines(url, 2) as (a, b):
+        until(lambda: a.link.connected and b.link.connected, a)
+        b.hashes.update({7: b"7" * 32, 8: b"x" * 32})
+        a.link.won(7, b"7" * 32)
+        until(lambda: b.link.hints == 1, b)
+        b.head = 7
+        a.link.won(8, b"8" * 32)  # told before it is folded there
+        until(lambda: b.link.hints == 2, b)
+        assert not b.forks
+        b.head = 8
+        until(lambda: b.forks, b)
+        a.link.won(9, b"9" * 32)  # not known any more there
+        b.head = 9
+        until(lambda: b.link.hints == 3, b)
+        b.link.close()
+        assert b.forks == [8]
+
+
 def test_through_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(CERTIFICATE)

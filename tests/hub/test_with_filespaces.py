@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, broadcast
 
+from lucid.errors import HistoryFork, LucidError
 from lucid.filespace import Filespace
 from lucid.format.hub import LOOK, encode_frame
-from tests.filespace.spaces import WAIT_S, Space
+from tests.filespace.spaces import WAIT_S, Space, new_bucket
 from tests.hub.rogue import Script, let_in, real_hub, rogue
 
 
@@ -108,20 +113,65 @@ def test_a_hostile_hub_makes_nothing_wrong_visible(space: Space, seed: int) -> N
             assert len(status.devices) <= 1
 
 
+def test_two_histories_are_noticed_by_those_who_meet_at_a_hub(space: Space) -> None:
+    """The store shows each of two devices a log of its own, and they never read the other's."""
+    with space.connect("maker") as maker:
+        maker.write_bytes("/common", b"x")
+    parted = new_bucket()
+    parted.objects, parted.keys = dict(space.bucket.objects), list(space.bucket.keys)
+    other = Space(space.root / "other", parted)
+    try:
+        with real_hub() as url:
+            a, b = space.connect("a", hub=url), other.connect("b", hub=url)
+            until(lambda: is_connected(a) and is_connected(b))
+            for fs in (a, b):
+                fs.write_bytes("/mine", b"y")
+            until(lambda: "two histories" in a.status().problem + b.status().problem)
+            for fs in (a, b):
+                fs.write_bytes("/more", b"z") if not fs.status().problem else None
+            until(lambda: "two histories" in b.status().problem)
+            until(lambda: "two histories" in a.status().problem)
+            with pytest.raises(HistoryFork):
+                b.write_bytes("/late", b"z")
+            assert b.read_bytes("/common") == b"x"
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("style", ["s3", "minio"])
+def test_a_webhook_of_the_store_tells_of_who_is_at_no_hub(space: Space, style: str) -> None:
+    record: dict[str, Any] = {"eventName": "ObjectCreated:Put"}
+    with real_hub() as url:
+        rarely = {"hub": url, "poll_fast_s": 3600.0, "poll_idle_s": 3600.0}
+        writer, reader = space.connect("a"), space.connect("b", **rarely)
+        until(lambda: is_connected(reader))
+        hub = reader.status().hub
+        assert hub is not None
+        head = writer.status().head
+        for number in range(3):
+            writer.write_bytes(f"/f{number}", b"x")
+            writer.sync(timeout=WAIT_S)
+            assert not reader.exists(f"/f{number}")
+            key = f"team/log/{head + number + 1:016x}"
+            record["s3"] = {"bucket": {"name": "b"}, "object": {"key": key}}
+            message: dict[str, Any] = {"Records": [record]}
+            if style == "minio":
+                message |= {"EventName": "s3:ObjectCreated:Put", "Key": f"b/{key}"}
+            place = url.replace("ws://", "http://") + f"/webhook/{hub['room']}"
+            with urllib.request.urlopen(place, json.dumps(message).encode(), timeout=10):
+                until(lambda n=number: reader.exists(f"/f{n}"))  # type: ignore[misc]
+
+
 def test_wait_ends_when_the_filespace_is_closed(space: Space) -> None:
-    import threading
-
-    from lucid.errors import LucidError
-
     fs = space.connect("a")
     token = fs.sync(timeout=WAIT_S)
-    assert fs.tree.others.wait(token, 0.0) >= 1
+    assert fs.wait(token, 0.0) >= 1
     begin, middle, end = token.split("-")
     said: list[BaseException] = []
 
     def wait() -> None:
         try:
-            fs.tree.others.wait(f"{begin}-{int(middle) + 5}-{end}", WAIT_S)
+            fs.wait(f"{begin}-{int(middle) + 5}-{end}", WAIT_S)
         except LucidError as error:
             said.append(error)
 
