@@ -284,7 +284,7 @@ class _Collector:
         """A checkpoint that leads to the same state lets the log be cut. Raises StateMismatch."""
         visit, found = self._visit, self._found
         started, refused = visit.begin("back")
-        found.warnings.extend(refused)
+        found.notes.extend(refused)
         if started is None:
             found.notes.append("No checkpoint is to be believed yet, so the log is not cut.")
             self._follow(self._replica, self._reader)

@@ -441,3 +441,40 @@ def test_a_mounted_drive_goes_on_while_the_log_is_cut(space: Space) -> None:
         assert other.read_bytes("/pending") == some_bytes(4, 9000)
         assert other.read_bytes("/plan") == some_bytes(3, 5000)
     assert is_clean(space)
+
+
+def test_a_device_that_was_away_for_a_month(space: Space) -> None:
+    """S-606, S-604: with a new file, an edit and a removal that it had accepted; and what it had
+    uploaded and not committed was old enough to be deleted."""
+    with connect(space, "away") as fs:
+        write_until(fs, EVERY + 3)
+        rewrite(space, fs, "/plan", 1)
+        fs.write_bytes("/old", some_bytes(2, 5000))
+        fs.sync(timeout=WAIT_S)
+    fs = connect(space, "away")
+    space.plans["away"].die()
+    fs.write_bytes("/new", some_bytes(3, 5000))
+    fs.write_bytes("/plan", some_bytes(4, 7000))
+    fs.remove("/old")
+    fs.close(wait=False)
+    with connect(space, "b") as other:
+        write_until(other, 3 * EVERY + 3)
+        age(space, 30)
+        write_until(other, 5 * EVERY + 3)
+        done = gc(space, delete=True)
+        assert done.first_entry > 2 * EVERY
+        with connect(space, "away") as back:
+            back.sync(timeout=WAIT_S)
+            assert back.status().problem == ""
+            assert other.refresh(WAIT_S)
+            for one in (back, other):
+                assert one.read_bytes("/new") == some_bytes(3, 5000)
+                assert one.read_bytes("/plan") == some_bytes(4, 7000)
+                assert not one.exists("/old")
+        write_until(other, 7 * EVERY)
+        age(space, 30)
+        write_until(other, 9 * EVERY)
+        gc(space, delete=True)
+    with connect(space, "new") as new:
+        assert new.read_bytes("/plan") == some_bytes(4, 7000)
+    assert is_clean(space)
