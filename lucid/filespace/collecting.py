@@ -28,6 +28,7 @@ from lucid.filespace.collection import (
     Collection,
 )
 from lucid.filespace.due_checkpoint import due_after, write_due
+from lucid.filespace.floor_choice import choose_floor
 from lucid.filespace.leftovers import MARGIN_NS, Leftovers, LogEntry, Progress, list_log
 from lucid.filespace.visiting import Visit
 from lucid.format.checkpoint import CHECKPOINT_EVERY, state_hash
@@ -48,8 +49,6 @@ from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
 
 __all__ = ["collect"]
 
-CLOCKS_APART_NS = 3600 * 1_000_000_000
-"""Whose clock differs from the store's by more deletes nothing: one of the two is wrong."""
 FLOOR_TRIES = 1000
 """Lost races before it gives up to set the floor: far beyond any real crowd."""
 
@@ -106,7 +105,7 @@ class _Collector:
         found.head = self._replica.head().sequence
         found.floor_before = self._replica.floor()
         self._check_holes()
-        floor = self._choose()
+        floor = choose_floor(self._visit, self._replica, self._entries, found)
         found.floor = max(floor, found.floor_before)
         self._before_ns = self._older_than(found.floor)
         if found.deleted:
@@ -173,29 +172,6 @@ class _Collector:
             )
 
     # -- the floor
-
-    def _choose(self) -> int:
-        """The newest entry that is older than the retention, as all before it are; 0 for none."""
-        found = self._found
-        store_ns = self._store.date_ns()
-        if abs(store_ns - self._visit.clock.time_ns()) > CLOCKS_APART_NS:
-            text = (
-                "The clocks of the store and of this machine differ by more than an hour, so the"
-                " age of what the store holds is in doubt. Nothing is deleted. Set the clock."
-            )
-            if found.deleted:
-                raise StoreUnfit(text)
-            found.warnings.append(text)
-        until = store_ns - found.retention_s * 1_000_000_000
-        floor = 0
-        for entry in self._entries:
-            if entry.sequence > found.head or entry.modified_ns >= until:
-                break
-            floor = entry.sequence
-        if floor <= max(1, found.floor_before):
-            found.notes.append("Nothing has become older than the retention since the last time.")
-            return 0
-        return floor
 
     def _older_than(self, floor: int) -> int:
         """Segments that were stored before this moment are old, ns by the store; 0: none are."""

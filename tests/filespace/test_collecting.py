@@ -478,3 +478,25 @@ def test_a_device_that_was_away_for_a_month(space: Space) -> None:
     with connect(space, "new") as new:
         assert new.read_bytes("/plan") == some_bytes(4, 7000)
     assert is_clean(space)
+
+
+def test_its_own_entries_are_no_reason_for_the_next_one(space: Space) -> None:
+    """S-605: on a drive that nobody uses, a collection each week leaves nothing."""
+    with space.connect("a") as fs:
+        rewrite(space, fs, "/plan", 1, 2, 3)
+    age(space, 8)
+    first = gc(space, delete=True)
+    age(space, 8)
+    second = gc(space, delete=True)
+    assert first.floor and second.floor >= first.floor
+    age(space, 8)
+    third = gc(space, delete=True)
+    assert third.freed_objects == 0
+    before = set(space.bucket.objects)
+    age(space, 8)
+    assert gc(space, delete=True).floor == third.floor
+    assert set(space.bucket.objects) == before
+    with space.connect("a") as fs:
+        rewrite(space, fs, "/plan", 4, 5)
+    age(space, 8)
+    assert gc(space, delete=True).floor > third.floor
