@@ -136,6 +136,11 @@ def begin(
             _check_whole(store, head, floor, [])
             floors.whole = floor
         return Beginning(replica, Agreement(replica, own), every=every, floor=floor)
+    if book is None and head and (picture.ops or picture.files):
+        raise BelowFloor(
+            "This device was away for longer than the log is kept, and has changes that were not"
+            " sent. It shows what it knows; mount it without --read-only to go on."
+        )
     seen = _Seen.of(replica, own) if head else None
     settled = _settled_through(picture, replica)
 

@@ -40,6 +40,7 @@ from lucid.meta.schema import remove_database
 from lucid.meta.verify import Origin
 from lucid.store.base import ObjectStore
 from lucid.sync.agreement import mismatch_at
+from lucid.sync.below_floor import Floors
 from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
 
 __all__ = ["Repair", "Repaired"]
@@ -106,6 +107,8 @@ class Repair:
         self._clock = clock or SystemClock()
         self._entropy = entropy
         self._session: SessionRecord | None = None
+        self._is_below_floor = False
+        """Opening builds the replica anew by itself, and needs the old one for that."""
         self.found = Repaired("")
 
     def run(self, believe: Callable[[str], bool] | None = None) -> Filespace:
@@ -161,7 +164,7 @@ class Repair:
             _finish_earlier(place)
             self._look_at_replica(store, unlocked, state.replica, keys.replica_key(), believe)
             self._count(state, unlocked, keys)
-            if not self.found.kept:
+            if not (self.found.kept or self._is_below_floor):
                 _move(state.replica, place / ASIDE)
             return place
 
@@ -180,6 +183,10 @@ class Repair:
             replica = Replica(path, key, geometry, self._clock)
             stack.callback(replica.close)
             self.found.damage = replica.rebuilt
+            head = replica.head().sequence
+            if head and Floors(store, self._clock).above(head) is not None:
+                self._is_below_floor = True
+                return
             ring = KeyRing(superblock.filespace, superblock.suite)
             stack.callback(ring.close)
             root, _ = founding.read_generation(store, unlocked, superblock.generation)

@@ -117,7 +117,9 @@ class Floors:
         awake = now.monotonic - then.monotonic
         if abs((now.time_ns - then.time_ns) / 1e9 - awake) > PARTED_S:
             return False
-        if now.store_ns is not None and then.store_ns is not None:
+        if now.store_ns is not None:
+            if then.store_ns is None:
+                return False
             awake = max(awake, (now.store_ns - then.store_ns) / 1e9)
         return awake < seconds
 

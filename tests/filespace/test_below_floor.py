@@ -10,14 +10,35 @@ from typing import Any
 
 import pytest
 
+from lucid.config import Config
 from lucid.errors import BelowFloor, CorruptBlock, LucidError
-from lucid.filespace import Filespace
+from lucid.filespace import Filespace, fsck
+from lucid.filespace.repairing import Repair
 from lucid.filespace.resealing import Resealing
 from lucid.store.faulty import Fault, FaultPlan
+from lucid.store.memory import MemoryStore
 from lucid.types import SystemClock
-from tests.filespace.checkpoints import connect, head, hear, notes, remove, rows, write_until
+from tests.filespace.checkpoints import (
+    SETTINGS,
+    connect,
+    head,
+    hear,
+    notes,
+    remove,
+    rows,
+    write_until,
+)
 from tests.filespace.floors import DAYS_8_NS, Ahead, collect, go_on, show_floor
-from tests.filespace.spaces import BLOCK, WAIT_S, Space, parts_of, some_bytes, write_at
+from tests.filespace.spaces import (
+    BLOCK,
+    PASSPHRASE,
+    QUICK,
+    WAIT_S,
+    Space,
+    parts_of,
+    some_bytes,
+    write_at,
+)
 from tests.filespace.test_two_machines import tree_of
 
 LONG = some_bytes(7, 3 * BLOCK + 100)
@@ -101,6 +122,8 @@ def test_what_a_device_below_the_floor_had_accepted_is_kept(space: Space, how: s
         assert "removed" not in names and "renamed" not in names
         assert not [name for name in names if "conflict" in name]
     assert rows(one) == rows(admin) == rows(third)
+    store = MemoryStore(space.bucket, name="team")
+    assert fsck.check("memory://team", PASSPHRASE, read_data=True, store=store).clean
 
 
 def lose(space: Space, *, polls: bool = True) -> tuple[Filespace, Ahead, Filespace, int]:
@@ -219,6 +242,53 @@ def test_read_only_it_shows_what_it_knows(space: Space) -> None:
     shown = connect(space, read_only=True)
     assert tree_of(shown).keys() == expected.keys()
     assert head(shown) == known
+
+
+def test_read_only_below_the_floor_it_leaves_what_waits_alone(space: Space) -> None:
+    """S-304: what the next writable mount needs is not given up; where nothing waits it goes on."""
+    one, admin = connect(space), connect(space, "b")
+    furnish(one)
+    hear(admin)
+    space.plans["a"].die()
+    write_at(one, "/kept", 10, b"waits")
+    expected, known = one.read_bytes("/kept"), head(one)
+    one.close(wait=False)
+    admin.write_bytes("/kept", b"newer")
+    for path in ("/renamed", "/removed", "/dir/inner"):
+        admin.remove(path)
+    floor = go_on(space, admin, known)
+    collect(space, admin, floor)
+    shown = connect(space, read_only=True)
+    assert head(shown) == known
+    assert "mount it without --read-only" in shown.tree._opened.away
+    shown.close()
+    one = connect(space)
+    one.sync(timeout=WAIT_S)
+    (copy,) = [name for name in one.listdir("/") if "conflict" in name]
+    assert one.read_bytes(f"/{copy}") == expected
+    one.close()
+    hear(admin)
+    floor = go_on(space, admin, head(admin))
+    collect(space, admin, floor)
+    assert head(connect(space, read_only=True)) == head(admin)
+
+
+def test_a_repair_below_the_floor(space: Space) -> None:
+    """S-301: it takes a log that was cut for no other history, and gives up nothing that waits."""
+    one, admin = connect(space), connect(space, "b")
+    furnish(one)
+    hear(admin)
+    space.plans["a"].die()
+    change_all(one)
+    expected, known = tree_of(one), head(one)
+    one.close(wait=False)
+    floor = go_on(space, admin, known)
+    collect(space, admin, floor)
+    config = Config(**{**QUICK, **SETTINGS, "state_dir": space.state("a")})
+    repair = Repair(lambda: MemoryStore(space.bucket, name="team"), PASSPHRASE, config)
+    assert repair.send(repair.run()).whole
+    hear(admin)
+    assert expected.items() <= tree_of(admin).items()
 
 
 def test_a_log_that_was_not_cut_is_followed_across_a_floor(space: Space) -> None:
@@ -474,4 +544,6 @@ def test_changes_that_wait_while_a_floor_passes(space: Space, end: str) -> None:
     for fs in (one, admin, connect(space, "c")):
         assert expected.items() <= tree_of(fs).items()
         assert not fs.status().problem
+    hear(one)
+    hear(admin)
     assert rows(one) == rows(admin)
