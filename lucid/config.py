@@ -99,6 +99,8 @@ class Config:
         for name in ("cache_bytes", "staging_bytes", "memory_bytes", "pool_bytes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"The {name} cannot be negative.")
+        if self.hub and not self.hub.startswith(("ws://", "wss://")):
+            raise ConfigError(f"'{self.hub}' is no hub; write wss://host or ws://host:port.")
         if self.checkpoint_every < 0 or self.checkpoint_wait_s < 0:
             raise ConfigError("The settings of checkpoints cannot be negative.")
         if self.memory_bytes < 48 * MiB:

@@ -16,22 +16,15 @@ import click
 
 from lucid.cli.logs import FORM
 from lucid.cli.terminal import examples
-from lucid.errors import ConfigError, LocalError, UsageError
+from lucid.errors import LocalError, UsageError
 
 if TYPE_CHECKING:
     from lucid.hub.server import Hub
 
-__all__ = ["TOKEN_ENVIRONMENT", "checked_hub", "command"]
+__all__ = ["TOKEN_ENVIRONMENT", "command"]
 
 TOKEN_ENVIRONMENT = "LUCID_WEBHOOK_TOKEN"
 PORT = 8470
-
-
-def checked_hub(url: str) -> str:
-    """The URL of a hub, or "" for none. Raises ConfigError."""
-    if url and not url.startswith(("ws://", "wss://")):
-        raise ConfigError(f"'{url}' is no hub; write wss://host or ws://host:port.")
-    return url
 
 
 @click.command(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import click
 
 from lucid.cli import filespaces
-from lucid.cli.hub import checked_hub
 from lucid.cli.logs import Log
 from lucid.cli.predecessor import refuse_if_mounted, telling_where, wait_for_predecessor
 from lucid.cli.secrets import file_option, passphrase
@@ -134,7 +133,7 @@ def command(
             state_dir=state_dir and state_dir.absolute(),
             read_only=parsed.read_only,
             durability=durability,
-            hub=checked_hub(hub),
+            hub=hub,
             cache_bytes=_cache_bytes(cache_size),
             state_wait_s=STATE_WAIT_S,
         ),

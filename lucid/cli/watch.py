@@ -35,7 +35,7 @@ Tell = Callable[[list[dict[str, Any]]], None]
         "lucid watch ~/team",
         "lucid watch ~/team/reports --json | jq -r .path",
         "lucid watch ~/team --exec 'notify-send \"$LUCID_MEMBER: $LUCID_KIND $LUCID_PATH\"'",
-        "LUCID_WEBHOOK_SECRET=... lucid watch ~/team --webhook https://example.org/changed",
+        "lucid watch ~/team --webhook https://example.org/changed",
     ),
 )
 @click.argument("path", type=click.Path(path_type=Path))

@@ -9,7 +9,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from lucid.config import Config
-from lucid.crypto.room import Room
 from lucid.errors import HistoryFork, Stopped, TimedOut, UsageError
 from lucid.filespace.changes import changes_in, path_of
 from lucid.filespace.surface import Change
@@ -18,12 +17,12 @@ from lucid.format.hub import PATHS_MAX
 from lucid.format.limits import ID_SIZE, LABEL_MAX
 from lucid.format.token import parse_token
 from lucid.sync.feed import Feed
-from lucid.sync.hub_link import HubLink, Identity, Log
 from lucid.sync.presence import Devices, Seen
 from lucid.types import Clock, Entropy
 
 if TYPE_CHECKING:
     from lucid.filespace.opening import Opened
+    from lucid.sync.hub_link import HubLink
 
 __all__ = ["Together"]
 
@@ -47,6 +46,10 @@ class Together:
             self.link = self._make_link(config.hub, entropy, generation)
 
     def _make_link(self, url: str, entropy: Entropy, generation: bytes) -> HubLink:
+        # Loads a WebSocket library, which who has no hub need not wait for.
+        from lucid.crypto.room import Room
+        from lucid.sync.hub_link import HubLink, Identity, Log
+
         opened, replica = self._opened, self._opened.parts.replica
 
         def member_of(session: int) -> bytes | None:

@@ -17,12 +17,15 @@ from lucid.errors import ConfigError
 from lucid.format.hub import (
     HUB_MESSAGE_MAX,
     KIND_HINT,
+    KIND_PRESENCE,
     LOOK,
     WELCOME,
     Challenge,
+    Presence,
     Sealed,
     decode_frame,
     encode_frame,
+    encode_presence,
 )
 from lucid.hub.limits import Limits
 from lucid.sync import hub_link
@@ -184,6 +187,33 @@ def test_a_hub_that_cries_wolf_costs_two_looks_a_second() -> None:
         machine.wait_looks(6)
         assert time.monotonic() - began > 1.5
         assert machine.link.connected
+
+
+def test_what_is_kept_of_messages_is_bounded() -> None:
+    room, member = make_room(), make_member(1)
+
+    def message(number: int) -> bytes:
+        if number % 2:
+            return encode_frame(room.seal(member, KIND_HINT, hint(10**6 - number), SystemEntropy))
+        presence = Presence(
+            time.time_ns(), number.to_bytes(16, "big"), 1, 0, b"x", 0, 0, (b"/" + b"p" * 200,), 0
+        )
+        return encode_frame(
+            room.seal(member, KIND_PRESENCE, encode_presence(presence), SystemEntropy)
+        )
+
+    async def script(connection: ServerConnection) -> None:
+        await let_in(connection)
+        for number in range(450):  # within what is no flood yet
+            await connection.send(message(number))
+        await connection.wait_closed()
+
+    with rogue(script) as url, machines(url) as (machine,):
+        until(lambda: machine.link.hints == 225, machine)
+        assert len(machine.link._to_compare) <= hub_link.COMPARE_MAX
+        assert len(machine.devices.there()) <= 256
+        # One look for the first hint and a few for the same again, not one for each message.
+        assert machine.looks <= 20
 
 
 def test_a_flood_is_left() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from lucid.cli.posting import signature
 from lucid.mount import mountpoint
 from tests.cli.conftest import Lucid
+from tests.cli.test_posting import Receiver
 from tests.mount.watchdog import watchdog
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
@@ -222,6 +225,36 @@ def test_watch_tells_who_did_what(team: Team) -> None:
         _, errors = watch.communicate(timeout=10)
     assert watch.returncode == 130
     assert "remove" in errors and "Traceback" not in errors
+
+
+def test_watch_posts_to_a_webhook(team: Team) -> None:
+    receiver = Receiver()
+    receiver.answers = [503]
+    serving = threading.Thread(target=receiver.serve_forever, args=(0.01,))
+    serving.start()
+    watch = subprocess.Popen(
+        team.lucid.command("watch", team.b, "--webhook", receiver.url),
+        env=team.lucid.environment | {"LUCID_WEBHOOK_SECRET": "hush"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert watch.stderr is not None
+        watch.stderr.readline()
+        (team.a / "posted").write_text("1")
+        until(lambda: len(receiver.got) >= 2)  # the first one was refused
+        headers, body = receiver.got[1]
+        (change,) = json.loads(body)["changes"]
+        assert (change["kind"], change["path"]) == ("create", "/posted")
+        assert change["file"] == str(team.b / "posted")
+        signed = signature("hush", int(headers["X-Lucid-Time"]), body)
+        assert headers["X-Lucid-Signature"] == f"sha256={signed}"
+    finally:
+        watch.send_signal(signal.SIGINT)
+        said, _ = watch.communicate(timeout=10)
+        receiver.shutdown()
+        serving.join()
+        receiver.server_close()
+    assert "create      /posted" in said
 
 
 def test_a_hub_that_is_gone_and_comes_back(team: Team) -> None:
