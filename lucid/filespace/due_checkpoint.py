@@ -6,28 +6,39 @@ of them are gone. Used by one thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
-from lucid.errors import ObjectExists
+from lucid.errors import DataError, ObjectExists, ObjectMissing, StateMismatch
+from lucid.filespace.leftovers import Progress
 from lucid.filespace.visiting import Visit
+from lucid.format.checkpoint import state_hash
 from lucid.format.entry import EntryRef
 from lucid.meta.checkpoint_rows import Snapshot, chunks_of
 from lucid.meta.checkpoint_store import CheckpointWriter
 from lucid.meta.log import follow
+from lucid.sync.checkpoint_start import Started
 
-__all__ = ["due_after", "write_due"]
+__all__ = ["due_after", "hash_of_newest", "write_due"]
 
 
 def due_after(visit: Visit, head: int) -> int:
-    """The entry at or below `head` at which a checkpoint is missing; 0 for none."""
+    """The newest entry up to `head` that should have a checkpoint, if it has none; else 0.
+
+    Chunks without a manifest are none: whoever was writing it has gone.
+    """
     due = head // visit.every * visit.every
-    return due if due > (visit.checkpoints().newest() or 0) else 0
+    if due:
+        try:
+            visit.checkpoints().manifest(due)
+        except ObjectMissing:
+            return due
+        except DataError:
+            return 0  # Its name is taken.
+    return 0
 
 
-def write_due(
-    visit: Visit, head: int, session: int, report: Callable[[str, int, int | None], None]
-) -> EntryRef | None:
+def write_due(visit: Visit, head: int, session: int, report: Progress) -> EntryRef | None:
     """Write that checkpoint as `session`'s. Returns what an entry of that session should say of its
     state then; None if there was nothing to write, or another was faster.
 
@@ -37,14 +48,8 @@ def write_due(
     if not due:
         return None
     reader = visit.checkpoints()
-    started, _ = visit.begin("due", below=due, entries=due - (reader.newest() or 0))
-    replica = visit.replica("due")
-    follow(visit.reader(replica), replica, max(0, due - replica.head().sequence))
-    snapshot = replica.snapshot()
-    if snapshot is None:
-        return None
-    with closing(snapshot):
-        if snapshot.head.sequence != due:
+    with _state_at(visit, due) as (snapshot, started):
+        if snapshot is None:
             return None
         writer = CheckpointWriter(
             visit.store, visit.ring, visit.unlocked.keys, session, reader, visit.entropy
@@ -57,11 +62,46 @@ def write_due(
             return None
 
 
+def hash_of_newest(visit: Visit, head: int) -> EntryRef | None:
+    """What an entry should say of the state at the newest checkpoint up to `head`, where nobody has
+    said it yet; None if there is no such checkpoint.
+
+    Raises StateMismatch if the checkpoint is of another state, and as `write_due` does.
+    """
+    newest = head // visit.every * visit.every
+    if not newest or due_after(visit, head):
+        return None
+    with _state_at(visit, newest) as (snapshot, _):
+        if snapshot is None:
+            return None
+        made = state_hash(chunk.hash for chunk in chunks_of(snapshot.batches()))
+    if visit.checkpoints().manifest(newest).manifest.state_hash != made:
+        raise StateMismatch(
+            f"Checkpoint {newest} holds another state than the log makes. Nothing was deleted."
+            " See: lucid fsck"
+        )
+    return EntryRef(newest, made)
+
+
+@contextmanager
+def _state_at(
+    visit: Visit, sequence: int
+) -> Iterator[tuple[Snapshot, Started | None] | tuple[None, None]]:
+    """The state after an entry, folded from the checkpoint before it, which is `Started`."""
+    older = visit.checkpoints().newest(sequence) or 0
+    started, _ = visit.begin("due", below=sequence, entries=sequence - older)
+    replica = visit.replica("due")
+    follow(visit.reader(replica), replica, max(0, sequence - replica.head().sequence))
+    snapshot = replica.snapshot()
+    if snapshot is None:
+        yield None, None
+        return
+    with closing(snapshot):
+        yield (snapshot, started) if snapshot.head.sequence == sequence else (None, None)
+
+
 def _write(
-    visit: Visit,
-    snapshot: Snapshot,
-    writer: CheckpointWriter,
-    report: Callable[[str, int, int | None], None],
+    visit: Visit, snapshot: Snapshot, writer: CheckpointWriter, report: Progress
 ) -> EntryRef:
     head, chunks = snapshot.head, []
     for chunk in chunks_of(snapshot.batches()):
