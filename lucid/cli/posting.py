@@ -32,6 +32,13 @@ def signature(secret: str, time: int, body: bytes) -> str:
     return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
 
+class _Here(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: a redirected post would arrive as a GET, without what it says."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 class Poster:
     """Posts to one address. One thread; `pause` waits, and returns True to give up."""
 
@@ -48,6 +55,7 @@ class Poster:
         self._url, self._secret = url, secret
         self._clock = clock or SystemClock()
         self._pause = pause or threading.Event().wait
+        self._opener = urllib.request.build_opener(_Here)
 
     def post(self, changes: list[dict[str, Any]]) -> None:
         """Returns when they are taken, or when it is hopeless, which is told on stderr."""
@@ -75,7 +83,7 @@ class Poster:
             headers["X-Lucid-Signature"] = f"sha256={signature(self._secret, now, body)}"
         request = urllib.request.Request(self._url, body, headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
                 answer.read(1024)
                 return "", False
         except urllib.error.HTTPError as error:

@@ -31,6 +31,7 @@ class Receiver(HTTPServer):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.got.append((dict(self.headers), body))
                 self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                self.send_header("Location", receiver.url)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -100,6 +101,13 @@ def test_what_will_not_be_taken_is_told(
     poster(receiver.url, waited).post(CHANGES * 2)
     assert waited == list(PAUSES_S)
     assert "2 changes were not taken" in capsys.readouterr().err
+
+
+def test_a_redirect_is_not_followed(receiver: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+    receiver.answers = [302]
+    poster(receiver.url, []).post(CHANGES)
+    assert len(receiver.got) == 1
+    assert "it answers 302" in capsys.readouterr().err
 
 
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
