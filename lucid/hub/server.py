@@ -121,6 +121,7 @@ class Hub:
             writer.close()
             with suppress(OSError, asyncio.TimeoutError):
                 await asyncio.wait_for(writer.wait_closed(), STOP_S)
+            writer.transport.abort()  # what a client does not take is not kept for it
 
     def _is_full(self, address: str) -> bool:
         for reason, full in (
