@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from tests.mount.stopping_proxy import StoppingProxy
 
 __all__ = ["Drive", "drop_page_cache", "seaweed"]
 
@@ -64,6 +70,31 @@ class Drive:
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run("status", str(self.mountpoint), "--json"))
         return found
+
+    def kill(self) -> None:
+        """kill -9 of the daemon; returns when it has gone. The next mount clears its mount away."""
+        pid = self.pid()
+        handle = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            select.select([handle], [], [], COMMAND_S)
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def behind_proxy(self) -> Iterator[StoppingProxy]:
+        """Within, mounts reach the server through a proxy that can stop. REQUIRES: not mounted."""
+        from tests.mount.stopping_proxy import StoppingProxy
+
+        store, endpoint = self.store, urlsplit(self._environment["AWS_ENDPOINT_URL_S3"])
+        assert endpoint.port is not None
+        proxy = StoppingProxy(endpoint.port)
+        try:
+            self.store = f"{store}?endpoint={proxy.endpoint}"
+            yield proxy
+        finally:
+            self.store = store
+            proxy.close()
 
     def pid(self) -> int:
         return int((self.state / "lock").read_text().strip())

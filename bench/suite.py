@@ -157,9 +157,45 @@ def copy_large(drive: Drive, size: int, seed: bytes) -> Figures:
     return {"peak MiB, copied out and in": max(inward, drive.peak_mib())}
 
 
+def recover(drive: Drive, count: int, seed: bytes) -> Figures:
+    """Files of 4 KiB wait while the store is away, and then the daemon is killed: how long until a
+    drive is there again, without the store and with it, and until all is in the store."""
+    drive.umount()
+    with drive.behind_proxy() as proxy:
+        drive.mount()
+        proxy.stop()
+        top = drive.mountpoint / "waiting"
+        top.mkdir()
+        began = time.perf_counter()
+        for number in range(count):
+            if number % 100 == 0:
+                (top / f"{number // 100}").mkdir()
+            path = top / f"{number // 100}" / f"{number}"
+            path.write_bytes(number.to_bytes(8, "little") + seed[8:4096])
+        figures = {"made without the store files/s": count / (time.perf_counter() - began)}
+        drive.kill()
+        figures["mount after kill -9, store away s"] = drive.mount()
+        waiting = drive.status()["pending_ops"]
+        drive.kill()
+        proxy.go_on()
+        began = time.perf_counter()
+        figures["mount after kill -9, store back s"] = drive.mount()
+        drive.sync()
+        figures["from there until all is in the store s"] = time.perf_counter() - began
+        figures["changes that waited"] = waiting
+        figures["peak MiB"] = drive.peak_mib()
+        drive.umount()
+    figures["mount new device s"] = drive.mount(fresh=True)
+    found = sum(len(list(folder.iterdir())) for folder in top.iterdir())
+    if found != count or waiting < count:
+        raise RuntimeError(f"{count} files were made, {waiting} waited, {found} are there")
+    return figures
+
+
 SCENARIOS: dict[str, Callable[[Drive, argparse.Namespace, bytes], Figures]] = {
     "sequential": lambda drive, args, seed: sequential(drive, args.size_mib * MiB, seed),
     "small": lambda drive, args, seed: small_files(drive, args.files, seed),
+    "recover": lambda drive, args, seed: recover(drive, args.pending, seed),
     "copy": lambda drive, args, seed: copy_large(drive, args.copy_mib * MiB, seed),
 }
 
@@ -185,6 +221,7 @@ def main() -> None:
     parser.add_argument("--size-mib", type=int, default=512, help="of the sequential file")
     parser.add_argument("--copy-mib", type=int, default=4096)
     parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--pending", type=int, default=10_000, help="changes to recover")
     parser.add_argument("--directory", help="where to work (a disk, not a tmpfs)")
     parser.add_argument("--json", type=Path, help="write all figures there")
     args = parser.parse_args()

@@ -35,6 +35,7 @@ __all__ = [
     "missing_directory",
     "open_surface",
     "repair",
+    "resend",
     "tidy",
 ]
 
@@ -174,6 +175,13 @@ def repair(store: str, passphrase: str, config: Config) -> Repair:
     from lucid.store import open_store
 
     return Repair(lambda: open_store(store), passphrase, config)
+
+
+def resend(surface: Filespace, report: Callable[[str, int, int | None], None]) -> int:
+    """Gives back to the store what it lost and the cache has; the number of segments."""
+    from lucid.filespace.resending import resend
+
+    return resend(surface, report)
 
 
 def lost_found(surface: Filespace, *, all_orphans: bool) -> LostFound:

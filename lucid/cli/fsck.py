@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,11 +150,16 @@ def _json(found: FsckReport, repaired: Repaired | None, files: Found | None) -> 
 
 def _check(store: str, secret: str, read_data: bool) -> FsckReport:
     with Bar("Checking") as bar:
+        return filespaces.check(store, secret, read_data=read_data, report=_reporter(bar))
 
-        def report(stage: str, done: int, total: int | None) -> None:
-            bar.show(done, total or 0, f"{stage} {done:,}" + (f" of {total:,}" if total else ""))
 
-        return filespaces.check(store, secret, read_data=read_data, report=report)
+def _reporter(bar: Bar) -> Callable[[str, int, int | None], None]:
+    """Shows a stage and how far it is."""
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        bar.show(done, total or 0, f"{stage} {done:,}" + (f" of {total:,}" if total else ""))
+
+    return report
 
 
 def _repair(store: str, secret: str, asked: _Asked) -> tuple[Repaired, Found | None]:
@@ -162,7 +168,13 @@ def _repair(store: str, secret: str, asked: _Asked) -> tuple[Repaired, Found | N
     with telling_where():
         fs = repair.run((lambda alarm: _believes(alarm, asked)) if asked.believe_store else None)
     try:
-        files = _lost_found(fs, asked.all_orphans) if asked.lost_found else None
+        with Bar("Looking") as bar:
+            report = _reporter(bar)
+            repair.found.resent = filespaces.resend(fs, report)
+            files = None
+            if asked.lost_found:
+                look = filespaces.lost_found(fs, all_orphans=asked.all_orphans)
+                files = look.run(report)
     except BaseException:
         fs.close(wait=False)
         raise
@@ -173,15 +185,6 @@ def _believes(alarm: str, asked: _Asked) -> bool:
     if not asked.yes:
         click.confirm(BELIEVE.format(alarm=alarm), abort=True, err=True)
     return True
-
-
-def _lost_found(fs: Filespace, all_orphans: bool) -> Found:
-    with Bar("Looking") as bar:
-
-        def report(stage: str, done: int, total: int | None) -> None:
-            bar.show(done, total or 0, f"{stage} {done:,}" + (f" of {total:,}" if total else ""))
-
-        return filespaces.lost_found(fs, all_orphans=all_orphans).run(report)
 
 
 def _send(repair: Repair, fs: Filespace) -> Repaired:
@@ -209,6 +212,11 @@ def _show_repaired(repaired: Repaired) -> None:
         click.echo(
             f"{count(repaired.ops, 'change')} ({size(repaired.staged_bytes)}) waited here, "
             f"{repaired.ops - repaired.ops_left:,} of them are in the store now"
+        )
+    if repaired.resent:
+        click.echo(
+            f"{count(repaired.resent, 'segment')} that the store had lost "
+            "came back from this machine's cache"
         )
     for problem in repaired.problems:
         click.secho(f"left to do: {problem}", fg="red")

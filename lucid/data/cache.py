@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,19 +71,36 @@ class SegmentCache:
     def load(self) -> int:
         """Make known what earlier processes cached, oldest first; returns the number of files."""
         found: list[tuple[float, bytes, int]] = []
-        with suppress(OSError):
-            for shard in self._disk.listdir(self._directory):
-                folder = self._directory / shard
-                with suppress(OSError):
-                    for name in self._disk.listdir(folder):
-                        if len(name) == 64:
-                            status = self._disk.stat(folder / name)
-                            key = bytes.fromhex(name)
-                            found.append((status.st_mtime, key, status.st_blocks * 512))
+        for key in self.segments():
+            with suppress(OSError):
+                status = self._disk.stat(self.path(key))
+                found.append((status.st_mtime, key, status.st_blocks * 512))
         found.sort()
         for _, key, charge in found:
             self._map.adopt(key, charge)
         return len(found)
+
+    def segments(self) -> Iterator[bytes]:
+        """Ids of the segments of which something may be in the directory."""
+        with suppress(OSError):
+            for shard in self._disk.listdir(self._directory):
+                with suppress(OSError):
+                    names = self._disk.listdir(self._directory / shard)
+                    yield from (bytes.fromhex(name) for name in names if len(name) == 64)
+
+    def whole(self, segment: bytes, size: int) -> bytes | None:
+        """What is in a segment's file, if that has `size` bytes. Holes read as zeros."""
+        try:
+            fd = self._disk.open(self.path(segment), os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            data = self._disk.pread(fd, size + 1, 0)
+        except OSError:
+            return None
+        finally:
+            self._disk.close(fd)
+        return data if len(data) == size else None
 
     @property
     def bypassed(self) -> bool:

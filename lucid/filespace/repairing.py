@@ -69,6 +69,8 @@ class Repaired:
     ops: int = 0
     staged_bytes: int = 0
     """What was pending before."""
+    resent: int = 0
+    """Segments that the store had lost, and got again from the cache."""
     ops_left: int = 0
     staged_bytes_left: int = 0
     """What could not be sent."""

@@ -14,6 +14,7 @@ from lucid.errors import HistoryFork, LocalError, StateInUse, StoreUnavailable
 from lucid.filespace import Filespace, fsck
 from lucid.filespace.lost_found import Found, LostFound
 from lucid.filespace.repairing import ASIDE, Repair, Repaired
+from lucid.filespace.resending import resend
 from lucid.format.names import log_key
 from lucid.meta import history
 from lucid.store.faulty import Fault, FaultPlan, FaultyStore
@@ -210,7 +211,7 @@ def test_an_alarm_of_two_histories_is_cleared_too(space: Space) -> None:
         fs.write_bytes("/f", b"x")
     with space.connect("a") as fs:
         parts_of(fs).replica.note(history.FORK_NOTE, b"Two histories.")
-        parts_of(fs).commit_now()
+        parts_of(fs).replica.commit_now()
     with space.connect("a") as fs:
         assert fs.status().problem == "Two histories."
     repair = repair_of(space)
@@ -229,6 +230,81 @@ def test_a_history_that_does_not_know_this_device_is_not_believed(space: Space) 
         repair_of(space).run(believe=lambda alarm: True)
     with pytest.raises(HistoryFork):
         space.connect("a")
+
+
+def test_an_entry_that_was_void_for_this_device_only_is_read_anew(space: Space) -> None:
+    """S-54: it was shown altered twice in a row. What waited since is sent after the repair."""
+    with space.connect("b") as other:
+        other.write_bytes("/first", b"1")
+    plan = FaultPlan()
+    fs = space.connect("a", plan=plan, poll_fast_s=WAIT_S, poll_idle_s=WAIT_S)
+    until(lambda: fs.status().online)
+    with space.connect("b") as other:
+        other.write_bytes("/second", b"2")
+    altered = log_key(fs.status().head + 1)
+    plan.script("get", [Fault.WRONG_BYTES] * 2, prefix=altered)
+    assert fs.refresh(WAIT_S)
+    assert fs.status().void_entries == 1
+    parts_of(fs).replica.commit_now()
+    plan.die()
+    fs.write_bytes("/waits", b"3")
+    space.crash(fs, "a")
+    with pytest.raises(HistoryFork):
+        space.connect("a")
+    repair = repair_of(space)
+    assert repair.send(repair.run(believe=lambda alarm: True)).whole
+    for name in ("a", "b"):
+        with space.connect(name) as fs:
+            assert sorted(fs.listdir("/")) == ["first", "second", "waits"]
+            assert fs.status().problem == ""
+
+
+# -- what the store has lost
+
+
+def resent(space: Space, name: str = "a") -> int:
+    with space.connect(name) as fs:
+        return resend(fs, lambda stage, done, total: None)
+
+
+def test_what_the_store_has_lost_comes_back_from_the_cache(space: Space) -> None:
+    """S-50."""
+    with space.connect("a") as fs:
+        fs.write_bytes("/large", LARGE)
+        fs.sync(timeout=WAIT_S)
+        fs.write_bytes("/small", b"small")
+    assert resent(space) == 0
+    lost = [key for key in space.bucket.objects if key.startswith("data/")]
+    kept = {key: space.bucket.objects[key][0] for key in lost}
+    MemoryStore(space.bucket).delete(lost)
+    assert not clean(space)
+    assert resent(space, "b") == 0, "it never had them"
+    assert resent(space) == len(lost)
+    assert {key: space.bucket.objects[key][0] for key in lost} == kept
+    assert clean(space)
+
+
+@pytest.mark.parametrize("how", ["altered", "part of it", "of no entry"])
+def test_what_is_not_what_the_log_names_is_not_sent(space: Space, how: str) -> None:
+    """S-50."""
+    with space.connect("a") as fs:
+        fs.write_bytes("/large", LARGE)
+    (key,) = [key for key in space.bucket.objects if key.startswith("data/")]
+    MemoryStore(space.bucket).delete([key])
+    (file,) = (space.state("a") / "cache").glob("*/*")
+    data = bytearray(file.read_bytes())
+    if how == "altered":
+        data[BLOCK] ^= 1
+    elif how == "part of it":
+        data[:BLOCK] = bytes(BLOCK)
+    else:
+        file = file.with_name("ab" * 32)
+    file.write_bytes(data)
+    for other in (space.state("a") / "cache").glob("*/*"):
+        if other != file:
+            other.unlink()
+    assert resent(space) == 0
+    assert key not in space.bucket.objects
 
 
 # -- lost and found
