@@ -1,6 +1,6 @@
 """What stores post when a bucket changes: does it tell of a new entry of a log? Pure.
 
-Three styles: the records of S3 and Ceph, the same with MinIO's own fields around, and either one
+Their styles: the records of S3 and Ceph, the same with MinIO's own fields around, and either one
 packed as text into a notification of SNS; and EventBridge's events.
 """
 
@@ -17,6 +17,7 @@ from lucid.errors import FormatError
 __all__ = ["entries_in", "subscription_of"]
 
 RECORDS_MAX = 10_000
+ADDRESS_MAX = 2048
 _ENTRY = re.compile(r"(?:^|/)log/[0-9a-f]{16}$")
 
 
@@ -29,9 +30,11 @@ def entries_in(body: bytes) -> int:
 def subscription_of(body: bytes) -> str:
     """The address with which an owner of the topic confirms that SNS may post here; or ""."""
     message = _object(body)
-    if message.get("Type") == "SubscriptionConfirmation":
-        return str(message.get("SubscribeURL", ""))
-    return ""
+    address = str(message.get("SubscribeURL", ""))
+    is_one = message.get("Type") == "SubscriptionConfirmation"
+    # It goes into a log: one line, of a length that an address has.
+    fits = address.startswith("https://") and address.isprintable() and len(address) <= ADDRESS_MAX
+    return address if is_one and fits else ""
 
 
 def _object(body: bytes) -> dict[str, Any]:

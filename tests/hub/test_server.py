@@ -20,6 +20,7 @@ from lucid.format.hub import (
     encode_frame,
 )
 from lucid.hub.limits import Limits
+from lucid.hub.webhook import subscription_of
 from tests.hub.hubs import (
     ask,
     client,
@@ -351,6 +352,22 @@ def test_a_webhook_of_something_else_says_nothing() -> None:
                 await asyncio.wait_for(a.recv(), 0.05)
 
     run(test)
+
+
+def test_a_subscription_is_shown_to_who_runs_the_hub(caplog: pytest.LogCaptureFixture) -> None:
+    right = {"Type": "SubscriptionConfirmation", "SubscribeURL": "https://sns.example.org/?a=b"}
+    assert subscription_of(json.dumps(right).encode()) == right["SubscribeURL"]
+    for wrong in ("http://x", "https://x\nforged line", "https://" + "x" * 5000, 7):
+        assert subscription_of(json.dumps(right | {"SubscribeURL": wrong}).encode()) == ""
+    assert subscription_of(json.dumps(S3).encode()) == ""
+
+    async def test() -> None:
+        async with hub() as (_, address):
+            path = f"/webhook/{make_room().name.hex()}"
+            assert (await ask(address, post(path, json.dumps(right).encode())))[0] == 204
+
+    run(test)
+    assert "open https://sns.example.org/?a=b" in caplog.text
 
 
 def test_webhooks_with_a_token() -> None:

@@ -23,7 +23,7 @@ from tests.mount.watchdog import watchdog
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 
-LIMIT_S = 150.0
+LIMIT_S = 200.0
 SOON_S = 10.0
 """For a machine that is busy with other things. Without the hub it would take up to 30 s."""
 
