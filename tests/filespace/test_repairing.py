@@ -20,6 +20,7 @@ from lucid.meta import history
 from lucid.store.faulty import Fault, FaultPlan, FaultyStore
 from lucid.store.memory import MemoryStore
 from lucid.types import SystemClock
+from tests.filespace.floors import commit_floor
 from tests.filespace.spaces import (
     BLOCK,
     PASSPHRASE,
@@ -415,3 +416,30 @@ def test_a_segment_without_an_end_is_left_alone(lost: Lost, space: Space) -> Non
     found = lost.look()
     assert len(found.files) == 2
     assert any("abababab" in problem and "left alone" in problem for problem in found.problems)
+
+
+def test_what_was_removed_for_good_stays_so(space: Space) -> None:
+    """S-50: below a floor a segment may hold what was removed. It is not made a file again, and
+    where a collector took it the cache does not give it back."""
+    with space.connect("a") as fs:
+        fs.write_bytes("/secret", LARGE)
+        fs.sync(timeout=WAIT_S)
+        assert fs.read_bytes("/secret") == LARGE
+        (key,) = [key for key in space.bucket.objects if key.startswith("data/")]
+        fs.remove("/secret")
+        fs.sync(timeout=WAIT_S)
+        fs.mkdir("/later")
+        fs.sync(timeout=WAIT_S)
+        commit_floor(fs, fs.status().head)
+        fs.mkdir("/latest")
+    data, _ = space.bucket.objects[key]
+    space.bucket.objects[key] = (data, SystemClock().time_ns() - 2 * DAY_NS)
+    with space.connect("a") as fs:
+        assert parts_of(fs).replica.segment(bytes.fromhex(key[-64:])) is None
+        found = LostFound(fs).run(lambda stage, done, total: None)
+        assert (found.files, found.ended) == ([], 1)
+        asked = LostFound(fs, all_orphans=True).run(lambda stage, done, total: None)
+        assert [fs.read_bytes(path) for path in asked.files] == [LARGE]
+    MemoryStore(space.bucket).delete([key])
+    assert resent(space) == 0
+    assert key not in space.bucket.objects
