@@ -301,9 +301,9 @@ def test_a_floor_ends_what_could_be_restored(space: Space, fs: Filespace) -> Non
 # Rules
 
 
-def test_a_filespace_begins_with_rules_2(fs: Filespace) -> None:
+def test_a_filespace_begins_with_rules_3(fs: Filespace) -> None:
     """S-96."""
-    assert parts_of(fs).replica.value(VALUE_RULES) == b"2"
+    assert parts_of(fs).replica.value(VALUE_RULES) == b"3"
 
 
 def test_the_first_restore_brings_rules_2(old_space: Space) -> None:
