@@ -1,8 +1,8 @@
 """Logs that never change, tests/model/vectors/rules-*.txt, and the states that they lead to.
 
 A file holds one op a line: session, kind, fields. Each was written once from three machines that
-write at random, and holds every kind of conflict; the one of rules 2 also clones, and floors, and
-there each op is an entry. Run as a program this prints the digest of each state.
+write at random, and holds every kind of conflict; the one of rules 2 and 3 also clones, and floors,
+and there each op is an entry. Run as a program this prints the digest of each state.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from lucid.format import ops
-from lucid.format.change import Change
+from lucid.format.change import Change, SegmentRow
 from lucid.format.ops import Op
+from lucid.meta.fold_segments import admit_segments
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import STAMP_SHIFT
 from tests.meta.authors import Author, Blocks, empty_state
+from tests.meta.replicas import segment_row
 from tests.model.writers import LABELS
 
 VECTORS = Path(__file__).parent / "vectors"
-RULES = (1, 2)
+RULES = (1, 2, 3)
+LOGS = {1: "rules-1.txt", 2: "rules-2.txt", 3: "rules-2.txt"}
 
 
 def write_line(session: int, op: Op) -> str:
@@ -41,7 +44,7 @@ def read_line(line: str) -> tuple[int, Op]:
 
 def frozen_ops(rules: int) -> list[tuple[int, Op]]:
     """Session and op of each line."""
-    text = (VECTORS / f"rules-{rules}.txt").read_text("ascii")
+    text = (VECTORS / LOGS[rules]).read_text("ascii")
     return [read_line(line) for line in text.splitlines()]
 
 
@@ -53,8 +56,15 @@ def frozen_state(rules: int) -> MemoryState:
     for sequence, (session, op) in enumerate(frozen_ops(rules), 2):
         if rules > 1:
             state.stamp = (sequence << STAMP_SHIFT) - 1
+        if rules > 2:
+            admit_segments(state, [_row(segment, sequence) for segment in ops.segments_of(op)])
         authors[session].fold(state, op)
     return state
+
+
+def _row(segment: bytes, sequence: int) -> SegmentRow:
+    """It was sealed some entries before."""
+    return segment_row(segment, max(1, sequence - 1 - int(segment) * 7 % 40))
 
 
 def digest(state: MemoryState) -> str:
