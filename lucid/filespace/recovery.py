@@ -77,6 +77,7 @@ class Picture:
     ops: dict[int, tuple[Position, OpRecord]] = field(default_factory=dict)
     files: dict[int, FilePicture] = field(default_factory=dict)
     notes: dict[int, list[Note]] = field(default_factory=dict)
+    noted: list[tuple[Position, Note]] = field(default_factory=list)
     segments: dict[bytes, SegmentRow] = field(default_factory=dict)
     finished: dict[bytes, Position] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
@@ -207,7 +208,7 @@ def _read_patch(picture: Picture, position: Position, record: Patch) -> None:
 
 def _read_note(picture: Picture, position: Position, record: Note) -> None:
     picture.notes.setdefault(record.sequence, []).append(record)
-    picture.dead.append(position)
+    picture.noted.append((position, record))
 
 
 def _read_settled(picture: Picture, position: Position, record: Settled) -> None:
@@ -294,6 +295,11 @@ class Recovery:
         self._sealing.sync()
         self._parts.staged.drop_unused()
         self._sealing.sweep()
+        for place, note in picture.noted:
+            if note.sequence > self._parts.replica.head().sequence:
+                self._parts.book.adopt(place, note)  # Nobody knows yet whose number it is.
+            else:
+                picture.dead.append(place)
         self._parts.book.forget(picture.dead)
         return drafts
 

@@ -29,7 +29,7 @@ from lucid.format.change import SegmentRow
 from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.journal import Note
 from lucid.format.ops import Drop, Floor, Op, counter_of, segments_of
-from lucid.local.book import JournalBook
+from lucid.local.book import JournalBook, Live
 from lucid.meta.log import LogReader, LogWriter, Lost, Prepared, fit
 from lucid.meta.replica import Replica
 from lucid.meta.replica_events import Changed
@@ -101,7 +101,7 @@ class Committer:
         self._writer = writer
         self._book = book
         self._session = session
-        self._notes = notes
+        self._notes, self._noted = notes, dict[int, list[Live]]()
         self._checkpoints = checkpoints
         self._floors = floors
         self._next_op_id = next_op_id
@@ -297,7 +297,7 @@ class Committer:
         )
         if positions:
             self._settled(max(positions), body)
-        self._notes.pop(found.sequence, None)
+        self._decided(found.sequence)
         self._checkpoints.folded(found.sequence, body, own=own)
         self._changed(self._replica.take_events())
         self.folded(found.sequence, body, own)
@@ -350,9 +350,7 @@ class Committer:
         said = self._checkpoints.to_say()
         prepared = self._writer.build(self._session.number, ops, rows, said)
         position = batch[-1].position
-        self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
-        self._book.note(Note(prepared.sequence, prepared.hash, position), removal=True)
-        self._book.sync()
+        self._note(prepared, position)
         result = self._put_ours(prepared)
         if isinstance(result, Lost):
             self.losses += 1
@@ -364,7 +362,7 @@ class Committer:
             prepared.sequence, prepared.hash, prepared.body, settles=position
         )
         self._settled(position, prepared.body)
-        self._notes.pop(prepared.sequence, None)
+        self._decided(prepared.sequence)
         self._checkpoints.folded(prepared.sequence, prepared.body, own=True)
         self._changed(self._replica.take_events())
         self.folded(prepared.sequence, prepared.body, True)
@@ -395,9 +393,7 @@ class Committer:
         """Commit one op that was never pending. False: another entry came first."""
         assert self._writer is not None and self._session is not None
         prepared = self._writer.build(self._session.number, (op,), (), said)
-        self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
-        self._book.note(Note(prepared.sequence, prepared.hash, 0), removal=True)
-        self._book.sync()
+        self._note(prepared, 0)
         result = self._put_ours(prepared)
         if isinstance(result, Lost):
             self._fold(self._reader.judge(result.sequence, result.data))
@@ -405,7 +401,7 @@ class Committer:
         self._renew_below(prepared.body)
         self._replica.commit_entry(prepared.sequence, prepared.hash, prepared.body)
         self._replica.commit_now()
-        self._notes.pop(prepared.sequence, None)
+        self._decided(prepared.sequence)
         self._checkpoints.folded(prepared.sequence, prepared.body, own=True)
         self._changed(self._replica.take_events())
         self.folded(prepared.sequence, prepared.body, True)
@@ -431,6 +427,19 @@ class Committer:
     def _is_known(self, segment: bytes) -> bool:
         staged = self._staged.state(segment) is not None
         return staged or self._replica.segment(segment) is not None
+
+    def _note(self, prepared: Prepared, position: int) -> None:
+        """Durable, before the entry is put: this is an own one, and settles up to `position`."""
+        self._notes.setdefault(prepared.sequence, []).append(prepared.hash)
+        note = Note(prepared.sequence, prepared.hash, position)
+        # The journal keeps it until the number is decided: the answer may be days away.
+        self._noted.setdefault(prepared.sequence, []).append(self._book.append(note, removal=True))
+        self._book.sync()
+
+    def _decided(self, sequence: int) -> None:
+        """Whose entry has this number is known, and folded."""
+        self._notes.pop(sequence, None)
+        self._book.release(self._noted.pop(sequence, ()))
 
     def _put_ours(self, prepared: Prepared) -> object:
         """Put an entry, and make sure that a number that was won is not one that was deleted.

@@ -39,6 +39,7 @@ from tests.filespace.spaces import (
     some_bytes,
     write_at,
 )
+from tests.filespace.test_small_writes import empty_journal
 from tests.filespace.test_two_machines import tree_of
 
 LONG = some_bytes(7, 3 * BLOCK + 100)
@@ -124,6 +125,37 @@ def test_what_a_device_below_the_floor_had_accepted_is_kept(space: Space, how: s
     assert rows(one) == rows(admin) == rows(third)
     store = MemoryStore(space.bucket, name="team")
     assert fsck.check("memory://team", PASSPHRASE, read_data=True, store=store).clean
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_what_was_committed_in_doubt_is_not_done_twice(space: Space, reopened: bool) -> None:
+    """S-301: the journal remembers for as long as it takes which entry would settle what."""
+    one, admin = connect(space), connect(space, "b")
+    furnish(one)
+    hear(admin)
+    plan = space.plans["a"]
+    plan.script("put", [Fault.LOSE_ANSWER], prefix="log/")
+    plan.script("put", [Fault.REFUSE] * 10_000, prefix="log/")
+    one.chmod("/kept", 0o600)
+    when(one, lambda _: any(fault[2] is Fault.LOSE_ANSWER for fault in plan.happened))
+    empty_journal(one)
+    one.close(wait=False)
+    if reopened:
+        plan = FaultPlan()
+        plan.die()
+        one = connect(space, plan=plan)
+        empty_journal(one)
+        one.close(wait=False)
+    hear(admin)
+    assert admin.stat("/kept").mode & 0o777 == 0o600
+    admin.chmod("/kept", 0o640)
+    floor = go_on(space, admin, head(admin))
+    collect(space, admin, floor)
+    one = connect(space)
+    one.sync(timeout=WAIT_S)
+    hear(admin)
+    assert one.stat("/kept").mode == admin.stat("/kept").mode
+    assert one.stat("/kept").mode & 0o777 == 0o640
 
 
 def lose(space: Space, *, polls: bool = True) -> tuple[Filespace, Ahead, Filespace, int]:
