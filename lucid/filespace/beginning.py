@@ -19,6 +19,7 @@ from lucid.filespace.completing import Completing
 from lucid.filespace.recovery import Picture
 from lucid.format.checkpoint import state_hash
 from lucid.format.entry import EntryBody, EntryRef
+from lucid.format.journal import Settled
 from lucid.format.runs import Geometry
 from lucid.local.book import JournalBook
 from lucid.meta.checkpoint_rows import Snapshot, chunks_of
@@ -149,6 +150,8 @@ def begin(
             raise CorruptObject(f"The log behind it ends below the floor at entry {floor}.")
         if seen is not None:
             seen.check(found)
+        if book is not None:
+            _note_settled(book, picture, max(settled, _settled_through(picture, found)))
         if book is not None and head:
             Completing(picture, replica, found, book, geometry).run()
 
@@ -235,6 +238,13 @@ def _settled_through(picture: Picture, replica: Replica) -> int:
         for found in picture.notes.values()
         for note in found
     )
+
+
+def _note_settled(book: JournalBook, picture: Picture, settled: int) -> None:
+    """For the next opening, should this one end too soon: what tells it may be gone by then."""
+    if any(position <= settled for position in picture.ops):
+        book.note(Settled(settled), removal=True)
+        book.sync()
 
 
 def _forget_settled(picture: Picture, settled: int) -> None:

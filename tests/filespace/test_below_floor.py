@@ -13,6 +13,7 @@ import pytest
 from lucid.config import Config
 from lucid.errors import BelowFloor, CorruptBlock, LucidError
 from lucid.filespace import Filespace, fsck
+from lucid.filespace.recovery import Recovery
 from lucid.filespace.repairing import Repair
 from lucid.filespace.resealing import Resealing
 from lucid.store.faulty import Fault, FaultPlan
@@ -127,8 +128,14 @@ def test_what_a_device_below_the_floor_had_accepted_is_kept(space: Space, how: s
     assert fsck.check("memory://team", PASSPHRASE, read_data=True, store=store).clean
 
 
-@pytest.mark.parametrize("reopened", [False, True])
-def test_what_was_committed_in_doubt_is_not_done_twice(space: Space, reopened: bool) -> None:
+def dying(*_: Any) -> Any:
+    raise LucidError("The power is gone.")
+
+
+@pytest.mark.parametrize("how", ["straight", "reopened", "killed when the replica was there"])
+def test_what_was_committed_in_doubt_is_not_done_twice(
+    space: Space, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """S-301: the journal remembers for as long as it takes which entry would settle what."""
     one, admin = connect(space), connect(space, "b")
     furnish(one)
@@ -140,7 +147,7 @@ def test_what_was_committed_in_doubt_is_not_done_twice(space: Space, reopened: b
     when(one, lambda _: any(fault[2] is Fault.LOSE_ANSWER for fault in plan.happened))
     empty_journal(one)
     one.close(wait=False)
-    if reopened:
+    if how == "reopened":
         plan = FaultPlan()
         plan.die()
         one = connect(space, plan=plan)
@@ -151,6 +158,11 @@ def test_what_was_committed_in_doubt_is_not_done_twice(space: Space, reopened: b
     admin.chmod("/kept", 0o640)
     floor = go_on(space, admin, head(admin))
     collect(space, admin, floor)
+    if how.startswith("killed"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Recovery, "run", dying)
+            with pytest.raises(LucidError, match="The power is gone"):
+                connect(space)
     one = connect(space)
     one.sync(timeout=WAIT_S)
     hear(admin)
