@@ -168,8 +168,8 @@ class _Collector:
                 (at for at, number in enumerate(there, first) if at != number), first + len(there)
             )
             raise HistoryFork(
-                f"Entry {hole} of the log is gone, and later ones are there: somebody took it out"
-                " of the store. Nothing was deleted. See: lucid fsck"
+                f"Entry {hole} of the log is not there, and later ones are: somebody took it out of"
+                " the store, or put junk behind the end. Nothing was deleted. See: lucid fsck"
             )
 
     # -- the floor

@@ -48,7 +48,7 @@ def write_due(visit: Visit, head: int, session: int, report: Progress) -> EntryR
     if not due:
         return None
     reader = visit.checkpoints()
-    with _state_at(visit, due) as (snapshot, started):
+    with _state_at(visit, due, "due") as (snapshot, started):
         if snapshot is None:
             return None
         writer = CheckpointWriter(
@@ -71,7 +71,7 @@ def hash_of_newest(visit: Visit, head: int) -> EntryRef | None:
     newest = head // visit.every * visit.every
     if not newest or due_after(visit, head):
         return None
-    with _state_at(visit, newest) as (snapshot, _):
+    with _state_at(visit, newest, "newest") as (snapshot, _):
         if snapshot is None:
             return None
         made = state_hash(chunk.hash for chunk in chunks_of(snapshot.batches()))
@@ -85,12 +85,15 @@ def hash_of_newest(visit: Visit, head: int) -> EntryRef | None:
 
 @contextmanager
 def _state_at(
-    visit: Visit, sequence: int
+    visit: Visit, sequence: int, name: str
 ) -> Iterator[tuple[Snapshot, Started | None] | tuple[None, None]]:
-    """The state after an entry, folded from the checkpoint before it, which is `Started`."""
+    """The state after an entry, folded from the checkpoint before it, which is `Started`.
+
+    `name` is that of a replica that nobody else has open.
+    """
     older = visit.checkpoints().newest(sequence) or 0
-    started, _ = visit.begin("due", below=sequence, entries=sequence - older)
-    replica = visit.replica("due")
+    started, _ = visit.begin(name, below=sequence, entries=sequence - older)
+    replica = visit.replica(name)
     follow(visit.reader(replica), replica, max(0, sequence - replica.head().sequence))
     snapshot = replica.snapshot()
     if snapshot is None:
