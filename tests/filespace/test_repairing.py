@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from lucid.config import Config
-from lucid.errors import HistoryFork, LocalError, StateInUse, StoreUnavailable
+from lucid.errors import HistoryFork, LocalError, StateDamaged, StateInUse, StoreUnavailable
 from lucid.filespace import Filespace, fsck
 from lucid.filespace.lost_found import Found, LostFound
 from lucid.filespace.repairing import ASIDE, Repair, Repaired
 from lucid.filespace.resending import resend
+from lucid.format.journal import FILE_HEADER_SIZE
 from lucid.format.names import log_key
 from lucid.meta import history
 from lucid.store.faulty import Fault, FaultPlan, FaultyStore
@@ -164,6 +165,25 @@ def test_a_repair_that_died_is_taken_up(space: Space) -> None:
     state = space.state("a")
     (state / "replica").rename(state / ASIDE)
     assert repaired(space).damage == "", "the old one was taken back and looked at"
+    with space.connect("b") as fs:
+        as_written(fs)
+
+
+def test_a_rotten_journal_is_left_as_it_is(space: Space) -> None:
+    """A repair gives up nothing that waits: what cannot be read is told, and kept."""
+    pending(space)
+    state = space.state("a")
+    journal = max((state / "journal").iterdir())
+    whole = journal.read_bytes()
+    rotten = bytearray(whole)
+    rotten[FILE_HEADER_SIZE + 40] ^= 1
+    journal.write_bytes(rotten)
+    seen = (state / "replica").stat().st_ino
+    with pytest.raises(StateDamaged, match="read-only"):
+        repair_of(space).run()
+    assert (state / "replica").stat().st_ino == seen
+    journal.write_bytes(whole)
+    assert repaired(space).whole
     with space.connect("b") as fs:
         as_written(fs)
 
