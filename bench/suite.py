@@ -3,7 +3,8 @@
 Each scenario runs on a real mount. Rates are of decimal megabytes; `cpu` is the daemon's CPU time;
 `cold` means an empty state directory and a dropped page cache. From the local cache a file is read
 twice: with the disk's pages dropped too, where the disk is the limit (it is measured beside it),
-and with only the drive's own pages dropped. Run it on a quiet machine, and look at the spread.
+and with only the drive's own pages dropped. `replica` and `gc` (see scale.py) are run when they are
+named. Run it on a quiet machine, and look at the spread.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drive import Drive, drop_page_cache, seaweed
+from scale import gc_figures, replica_figures
 
 MB = 1_000_000
 MiB = 1 << 20
@@ -200,10 +202,19 @@ SCENARIOS: dict[str, Callable[[Drive, argparse.Namespace, bytes], Figures]] = {
 }
 
 
+LARGE: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
+    "replica": lambda top, args: replica_figures(top, args.log_files),
+    "gc": lambda top, args: gc_figures(top, args.segments),
+}
+"""Without a mount and a server, and only when they are asked for: they take minutes."""
+
+
 def run_once(name: str, args: argparse.Namespace) -> Figures:
     seed = os.urandom(CHUNK)
     with tempfile.TemporaryDirectory(prefix="lucid-bench-", dir=args.directory) as folder:
         top = Path(folder)
+        if name in LARGE:
+            return LARGE[name](top, args)
         with seaweed(top) as (store, environment):
             drive = Drive(top, store, environment)
             drive.init()
@@ -216,18 +227,20 @@ def run_once(name: str, args: argparse.Namespace) -> Figures:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="default: all")
+    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, *LARGE, []])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--size-mib", type=int, default=512, help="of the sequential file")
     parser.add_argument("--copy-mib", type=int, default=4096)
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--pending", type=int, default=10_000, help="changes to recover")
+    parser.add_argument("--log-files", type=int, default=1_000_000, help="in the log, for replica")
+    parser.add_argument("--segments", type=int, default=100_000, help="for gc")
     parser.add_argument("--directory", help="where to work (a disk, not a tmpfs)")
     parser.add_argument("--json", type=Path, help="write all figures there")
     args = parser.parse_args()
     everything: dict[str, dict[str, list[float]]] = {}
     for name in args.scenarios or SCENARIOS:
-        runs = 1 if name == "copy" else args.runs
+        runs = 1 if name == "copy" or name in LARGE else args.runs
         found: dict[str, list[float]] = {}
         for _ in range(runs):
             for figure, value in run_once(name, args).items():
