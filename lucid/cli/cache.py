@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from lucid.cli.terminal import examples, show_json, size
-from lucid.errors import NotMounted
 from lucid.mount import mountpoint, registry
 from lucid.mount.control import ask
 
@@ -23,9 +22,7 @@ def command(mountpoint_: str, clear: bool, as_json: bool) -> None:
 
     What is not uploaded yet is no part of the cache and stays.
     """
-    record = registry.find(mountpoint.absolute(mountpoint_))
-    if record is None:
-        raise NotMounted(f"No drive of yours is mounted at {mountpoint_}.")
+    record = registry.at(mountpoint.absolute(mountpoint_))
     cache = ask(Path(record.state_directory), "cache", clear=clear)
     if as_json:
         show_json(cache)

@@ -24,6 +24,7 @@ from lucid.mount import mountinfo
 __all__ = [
     "Record",
     "add",
+    "at",
     "change_phase",
     "containing",
     "dead",
@@ -168,6 +169,17 @@ def find(point: str | Path) -> Record | None:
     """The drive at exactly this mount point."""
     record = _read(_file(str(point)))
     return record if record is not None and record.is_alive else None
+
+
+def at(point: Path) -> Record:
+    """The drive at exactly this mount point. Raises NotMounted, also where the drive is dead."""
+    record = find(point)
+    if record is not None:
+        return record
+    for one in dead():
+        if one.point == str(point):
+            raise death(one)
+    raise NotMounted(f"No drive of yours is mounted at {point}. See: lucid status")
 
 
 def wait_for_end(record: Record, timeout_s: float) -> bool:

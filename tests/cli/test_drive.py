@@ -206,6 +206,7 @@ def test_a_killed_daemon_is_shown_as_dead(team: Team) -> None:
         for path in (team.point, team.point / "f"):
             error = team.lucid.error(20, command, path)
             assert "is dead: its process was killed. Mount it again, or: lucid umount" in error
+    assert "is dead: its process was killed." in team.lucid.error(20, "cache", team.point)
     team.mount()
     assert "mounted, online" in team.lucid.run("status").stdout
     (record,) = registry.records()
