@@ -22,6 +22,8 @@ from lucid.format.runs import Geometry
 __all__ = ["READ_MAX", "BlockReader", "MapBuilder"]
 
 READ_MAX = 1024 * 1024
+LARGE_SHARE = 4
+"""A file is large when it would take more than this part of the cache."""
 ATTEMPTS = 8
 """A block may be evicted between its fetch and its read; more often than this is a fault."""
 
@@ -101,10 +103,14 @@ class MapBuilder:
 class BlockReader:
     """Reads byte ranges of maps, fetching what is not here."""
 
-    def __init__(self, cachemap: CacheMap, reader: Reader, fetcher: Fetcher) -> None:
+    def __init__(
+        self, cachemap: CacheMap, reader: Reader, fetcher: Fetcher, cache_bytes: int
+    ) -> None:
+        """cache_bytes: what the cache may hold."""
         self._map = cachemap
         self._reader = reader
         self._fetcher = fetcher
+        self._large = cache_bytes // LARGE_SHARE
 
     def read(self, blockmap: BlockMap, offset: int, length: int) -> ReadBuffer:
         """The bytes [offset, offset + length), cut to the size; at most READ_MAX.
@@ -151,8 +157,17 @@ class BlockReader:
         self._fetcher.demand(needs)
 
     def ahead(self, blockmap: BlockMap, offset: int, length: int) -> int:
-        """Begin to fetch a range that may be read soon."""
-        return self._fetcher.ahead(blockmap.needs(offset, length))
+        """Begin to fetch a range that may be read soon.
+
+        What is read from end to end and takes much of the cache is the first to leave it again: a
+        film that is looked at once must not push out what is worked on.
+        """
+        needs = blockmap.needs(offset, length)
+        begun = self._fetcher.ahead(needs)
+        if begun and blockmap.size > self._large:
+            for slot in {slot for slot, _, _ in needs}:
+                self._map.set_read_once(slot, True)
+        return begun
 
     def _distrust(
         self,

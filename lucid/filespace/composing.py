@@ -147,7 +147,7 @@ class _Composing:
             self._cachemap, self._keys, ground.geometry, ground.replica.segment, self._staged.slot
         )
         reader = Reader(self._cachemap, pool, ground.geometry.block_size)
-        self._reader = BlockReader(self._cachemap, reader, self._fetcher)
+        self._reader = BlockReader(self._cachemap, reader, self._fetcher, config.cache_bytes)
         self._hits = HitTable(reader)
 
     def _make_cache(self) -> Pool:

@@ -50,6 +50,20 @@ def test_it_keeps_its_limit_while_everything_is_read(filled: Space) -> None:
         assert fs.read_bytes("/f0") == FILES["/f0"]
 
 
+def test_a_large_file_that_is_read_once_leaves_first(filled: Space) -> None:
+    """S-60: what was in use before stays, though it was used longer ago."""
+    worked_on = some_bytes(99, 3 * MiB)
+    with filled.connect("maker") as fs:
+        fs.write_bytes("/worked on", worked_on)
+    with filled.connect("a", cache_bytes=20 * MiB) as fs:
+        assert fs.read_bytes("/worked on") == worked_on
+        for path, data in FILES.items():
+            assert fs.read_bytes(path) == data
+        before = data_received(fs)
+        assert fs.read_bytes("/worked on") == worked_on
+        assert data_received(fs) - before < BLOCK
+
+
 def test_what_is_cached_is_not_fetched_again_even_after_a_restart(filled: Space) -> None:
     with filled.connect("a") as fs:
         assert fs.read_bytes("/f1") == FILES["/f1"]
