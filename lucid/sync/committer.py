@@ -291,7 +291,7 @@ class Committer:
         if positions:
             # What is settled is forgotten: only by an entry that everyone will see.
             self._floors.sure(found.sequence - 1)
-        self._renew_below(body)
+        self._renew_below(found.sequence, body)
         self._replica.commit_entry(
             found.sequence, found.hash, body, settles=max(positions) if positions else None
         )
@@ -302,11 +302,11 @@ class Committer:
         self._changed(self._replica.take_events())
         self.folded(found.sequence, body, own)
 
-    def _renew_below(self, body: EntryBody) -> None:
+    def _renew_below(self, sequence: int, body: EntryBody) -> None:
         """A floor is about to be folded: what waits and was sealed below it is sealed again first,
         for without that it would do nothing from then on."""
         for op in body.ops:
-            if isinstance(op, Floor) and self._writer is not None:
+            if isinstance(op, Floor) and op.sequence <= sequence and self._writer is not None:
                 self._renew(op.sequence)
 
     def _positions(self, body: EntryBody) -> list[int]:
@@ -398,7 +398,7 @@ class Committer:
         if isinstance(result, Lost):
             self._fold(self._reader.judge(result.sequence, result.data))
             return False
-        self._renew_below(prepared.body)
+        self._renew_below(prepared.sequence, prepared.body)
         self._replica.commit_entry(prepared.sequence, prepared.hash, prepared.body)
         self._replica.commit_now()
         self._decided(prepared.sequence)

@@ -55,6 +55,12 @@ def when(fs: Filespace, is_so: Callable[[Filespace], bool]) -> None:
         pause.wait(0.02)
 
 
+def has_stopped(fs: Filespace) -> bool:
+    """Writing has, with the sentence that says what to do."""
+    stopped = parts_of(fs).order.stopped
+    return stopped is not None and "Unmount, and mount again" in str(stopped)
+
+
 def furnish(fs: Filespace) -> None:
     """What is there before anybody goes away."""
     fs.mkdir("/dir")
@@ -197,11 +203,12 @@ def test_who_slept_while_mounted_stops_and_begins_anew(space: Space) -> None:
     one.write_bytes("/while away", LONG)
     before = set(space.bucket.keys)
     space.plans["a"].revive()
-    when(one, lambda fs: "Unmount, and mount again" in fs.status().problem)
+    when(one, has_stopped)
     with pytest.raises(BelowFloor):
         one.write_bytes("/more", b"x")
     assert not [key for key in set(space.bucket.keys) - before if key.startswith("log/")]
-    one.close(wait=False)
+    left = one.close()
+    assert left.pending_ops == 1 and "mount again" in left.problem, "it does not wait for ever"
     one = connect(space)
     assert one.read_bytes("/while away") == LONG
     one.sync(timeout=WAIT_S)
@@ -216,7 +223,7 @@ def test_a_number_that_was_won_below_the_floor_settles_nothing(space: Space) -> 
     known = head(one)
     space.plans["a"].revive()
     one.write_bytes("/won for nothing", LONG)
-    when(one, lambda fs: "Unmount, and mount again" in fs.status().problem)
+    when(one, has_stopped)
     assert f"log/{known + 1:016x}" in space.bucket.objects, "it has put an entry there"
     assert parts_of(one).order.pending and head(one) == known
     one.close(wait=False)
@@ -232,7 +239,7 @@ def test_entries_that_others_left_below_the_floor_are_not_followed(space: Space)
     late, _, admin, _ = lose(space, polls=False)
     space.plans["a"].revive()
     late.write_bytes("/stray", b"x")
-    when(late, lambda fs: "Unmount, and mount again" in fs.status().problem)
+    when(late, has_stopped)
     assert f"log/{head(late) + 1:016x}" in space.bucket.objects
     third = connect(space, "c")
     assert not third.exists("/stray")
@@ -258,7 +265,7 @@ def test_opened_offline_and_below_the_floor(space: Space) -> None:
     expected = tree_of(one)
     before = set(space.bucket.keys)
     plan.revive()
-    when(one, lambda fs: "Unmount, and mount again" in fs.status().problem)
+    when(one, has_stopped)
     assert not [key for key in set(space.bucket.keys) - before if key.startswith("log/")]
     one.close(wait=False)
     one = connect(space)
