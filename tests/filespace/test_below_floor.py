@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -598,3 +599,70 @@ def test_changes_that_wait_while_a_floor_passes(space: Space, end: str) -> None:
     hear(one)
     hear(admin)
     assert rows(one) == rows(admin)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_away_again_and_again(space: Space, seed: int) -> None:
+    """S-301: one floor after another passes what waits, is uploaded, or is in doubt."""
+    chance = Random(seed)
+    one, admin = connect(space), connect(space, "b")
+    furnish(one)
+    hear(admin)
+    for round_ in range(3):
+        plan = space.plans["a"]
+        how = chance.choice(["cut off", "not committed", "in doubt"])
+        if how == "cut off":
+            plan.die()
+        else:
+            answers = [Fault.LOSE_ANSWER] if how == "in doubt" else []
+            plan.script("put", [*answers, *[Fault.REFUSE] * 10_000], prefix="log/")
+        for step in range(chance.randrange(2, 6)):
+            change_one(one, chance, f"{round_}-{step}")
+        expected = mine(one)
+        if how == "not committed" and chance.random() < 0.7:
+            upload_all(one)
+        known = head(one)
+        if chance.random() < 0.5:
+            space.crash(one)
+        else:
+            one.close(wait=False)
+        collect(space, admin, go_on(space, admin, known))
+        one = connect(space)
+        assert mine(one) == expected, (how, round_)
+        if chance.random() < 0.5:
+            one.sync(timeout=WAIT_S)
+            hear(admin)
+            assert mine(admin) == expected, (how, round_)
+    one.sync(timeout=WAIT_S)
+    hear(admin)
+    for fs in (admin, connect(space, "c")):
+        assert mine(fs) == expected
+    hear(one)
+    hear(admin)
+    assert rows(one) == rows(admin)
+    store = MemoryStore(space.bucket, name="team")
+    assert fsck.check("memory://team", PASSPHRASE, read_data=True, store=store).clean
+
+
+def mine(fs: Filespace) -> dict[str, bytes | str]:
+    """What only the device that is away changes."""
+    return {path: data for path, data in tree_of(fs).items() if "mine" in path}
+
+
+def change_one(fs: Filespace, chance: Random, name: str) -> None:
+    """Some change of what nobody else touches."""
+    files = list(mine(fs))
+    kind = chance.choice(["create", "append", "middle", "rename", "remove"]) if files else "create"
+    path = chance.choice(files) if files else ""
+    if kind == "create":
+        fs.write_bytes(f"/mine {name}", chance.randbytes(chance.choice([10, BLOCK, 3 * BLOCK + 9])))
+    elif kind == "append":
+        with fs.open(path, "ab", 0) as file:
+            file.write(chance.randbytes(chance.choice([5, 2 * BLOCK])))
+    elif kind == "middle":
+        write_at(fs, path, 3, chance.randbytes(4))
+    elif kind == "rename":
+        fs.rename(path, f"/dir/mine too {name}")
+    else:
+        fs.remove(path)
