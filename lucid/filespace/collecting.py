@@ -132,7 +132,7 @@ class _Collector:
         started, refused = None, list[str]()
         if newest is not None:
             started, refused = visit.begin("state", below=newest)
-        if started is None and not _is_whole(self._entries):
+        if started is None and not _begins(self._entries):
             started, again = visit.begin("state")
             if started is None:
                 why = " ".join((*refused, *again)) or "There is none."
@@ -160,16 +160,21 @@ class _Collector:
             raise HistoryFork(f"{reader.fork} Nothing was deleted.")
 
     def _check_holes(self) -> None:
-        """Every entry from the floor to the end must be there, else something else deletes here."""
-        first = max(1, self._found.floor_before)
-        there = [entry.sequence for entry in self._entries if entry.sequence >= first]
-        if there != list(range(first, first + len(there))):
-            hole = next(
-                (at for at, number in enumerate(there, first) if at != number), first + len(there)
-            )
+        """Every entry from the floor to the end must be there, and none behind a hole, else
+        something else deletes here. Junk behind the end is no entry: nobody signed it."""
+        first, head = max(1, self._found.floor_before), self._found.head
+        self._entries = [entry for entry in self._entries if entry.sequence <= head]
+        there = {entry.sequence for entry in self._entries}
+        last = max(there, default=0)  # Others may have written since the list was made.
+        hole = next((number for number in range(first, last) if number not in there), 0)
+        try:
+            self._reader.history.check_gaps()
+        except HistoryFork as error:
+            raise HistoryFork(f"{error} Nothing was deleted.") from None
+        if hole:
             raise HistoryFork(
-                f"Entry {hole} of the log is not there, and later ones are: somebody took it out of"
-                " the store, or put junk behind the end. Nothing was deleted. See: lucid fsck"
+                f"Entry {hole} of the log is gone: somebody took it out of the store. Nothing was"
+                " deleted. See: lucid fsck"
             )
 
     # -- the floor
@@ -311,7 +316,7 @@ class _Collector:
             leftovers.find_entries(self._entries, cut, {1, replica.membership().sequence})
             leftovers.find_checkpoints(self._visit.checkpoints(), cut)
             found.first_entry = cut
-        elif self._entries and not _is_whole(self._entries):
+        elif not _begins(self._entries):
             found.first_entry = next(one.sequence for one in self._entries if one.sequence > 1)
         if found.floor and not found.checkpoint:
             found.notes.append(
@@ -326,9 +331,9 @@ class _Collector:
         return leftovers
 
 
-def _is_whole(entries: list[LogEntry]) -> bool:
-    """Whether no entry from 1 on is missing."""
-    return all(entry.sequence == at for at, entry in enumerate(entries, 1))
+def _begins(entries: list[LogEntry]) -> bool:
+    """Whether the log was never cut: entry 2 is there, or no other."""
+    return len(entries) < 2 or entries[1].sequence == 2
 
 
 def _hash_of(replica: Replica) -> EntryRef:

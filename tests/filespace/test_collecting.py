@@ -500,3 +500,12 @@ def test_its_own_entries_are_no_reason_for_the_next_one(space: Space) -> None:
         rewrite(space, fs, "/plan", 4, 5)
     age(space, 8)
     assert gc(space, delete=True).floor > third.floor
+
+
+def test_junk_behind_the_end_of_the_log(space: Space) -> None:
+    """S-607: anybody may put that, and it keeps nobody from collecting."""
+    with space.connect("a") as fs:
+        rewrite(space, fs, "/plan", 1, 2, 3)
+        MemoryStore(space.bucket).put_if_absent(log_key(head(fs) + 900), b"junk")
+    age(space, 8)
+    assert gc(space, delete=True).segments.count == 1
