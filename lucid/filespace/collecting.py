@@ -13,6 +13,7 @@ import socket
 from contextlib import closing
 
 from lucid.errors import (
+    BelowFloor,
     CorruptObject,
     HistoryFork,
     NotPermitted,
@@ -45,6 +46,7 @@ from lucid.meta.log import LogReader, LogWriter, Lost, follow
 from lucid.meta.replica import Replica
 from lucid.meta.verify import Void
 from lucid.store.base import ObjectStore
+from lucid.sync.below_floor import Floors
 from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
 
 __all__ = ["collect"]
@@ -251,12 +253,22 @@ class _Collector:
             if isinstance(result, Lost):
                 self._follow(self._replica, self._reader)
                 continue
+            self._check_overtaken()
             found = self._reader.judge(prepared.sequence, prepared.data)
             if isinstance(found, Void):
                 raise CorruptObject(f"The own entry is void: {found.reason} Nothing was deleted.")
             self._replica.commit_entry(found.sequence, found.hash, found.body)
             return
         raise StoreUnfit("Other devices were faster each time. Try again. Nothing was deleted.")
+
+    def _check_overtaken(self) -> None:
+        """A number was won: not one that another collector has deleted while this one slept, or its
+        state would be an old one, and what came since would count as named by nothing."""
+        if Floors(self._store, self._visit.clock).above(self._replica.head().sequence) is not None:
+            raise BelowFloor(
+                "Another collection has overtaken this one, which was stopped for long. Nothing was"
+                " deleted. Run it again."
+            )
 
     def _rules(self) -> int:
         return int(self._replica.value(VALUE_RULES) or b"1")

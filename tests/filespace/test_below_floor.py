@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from bisect import insort
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -17,6 +18,8 @@ from lucid.filespace import Filespace, fsck
 from lucid.filespace.recovery import Recovery
 from lucid.filespace.repairing import Repair
 from lucid.filespace.resealing import Resealing
+from lucid.format.ops import Floor
+from lucid.meta.log import LogWriter, Lost, Prepared, Won
 from lucid.store.faulty import Fault, FaultPlan
 from lucid.store.memory import MemoryStore
 from lucid.types import SystemClock
@@ -41,6 +44,7 @@ from tests.filespace.spaces import (
     some_bytes,
     write_at,
 )
+from tests.filespace.test_collecting import age, gc, rewrite
 from tests.filespace.test_small_writes import empty_journal
 from tests.filespace.test_two_machines import tree_of
 
@@ -599,6 +603,32 @@ def test_changes_that_wait_while_a_floor_passes(space: Space, end: str) -> None:
     hear(one)
     hear(admin)
     assert rows(one) == rows(admin)
+
+
+def test_a_collector_that_another_one_overtook_deletes_nothing(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S-605: stopped for days before it commits its floor, it wins a number that was deleted."""
+    with space.connect("a") as fs:
+        rewrite(space, fs, "/plan", 1, 2)
+        age(space, 8)
+        rewrite(space, fs, "/plan", 3)
+    real = LogWriter.put
+    kept: set[str] = set()
+
+    def put(writer: LogWriter, prepared: Prepared) -> Won | Lost:
+        if isinstance(prepared.body.ops[0], Floor):
+            behind = prepared.sequence + 5
+            space.bucket.objects[f"log/{behind:016x}"] = (b"of the other", 0)
+            insort(space.bucket.keys, f"log/{behind:016x}")
+            show_floor(space, behind)
+            kept.update(key for key in space.bucket.keys if key.startswith("data/"))
+        return real(writer, prepared)
+
+    monkeypatch.setattr(LogWriter, "put", put)
+    with pytest.raises(BelowFloor, match="Run it again"):
+        gc(space, delete=True)
+    assert kept and kept <= set(space.bucket.keys)
 
 
 @pytest.mark.slow
