@@ -120,7 +120,8 @@ class StateLoader:
             spec = self._specs.get(number)
             if spec is None:
                 raise FormatError(f"A checkpoint has a table {number} that no state has here.")
-            run_many(spec.put, _named(rows) if number == StateTable.VALUE else rows)
+            named = _named(rows) if number == StateTable.VALUE else rows
+            run_many(spec.put, map(spec.bound, named) if spec.blobs else named)
 
 
 class _Told:
@@ -181,8 +182,10 @@ _EXTENT_PUT = _marked(EXTENT)
 _SEGMENT_AT = EXTENT.columns.index("segment")
 
 
-def _extent(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (row[_SEGMENT_AT], *row[:_SEGMENT_AT], *row[_SEGMENT_AT + 1 :])
+def _extent(row: tuple[Any, ...]) -> list[Any]:
+    bound = EXTENT.bound(row)
+    segment = bound.pop(_SEGMENT_AT)
+    return [bytearray(segment), *bound]
 
 
 def _staged(row: tuple[Any, ...]) -> tuple[Any, ...]:
