@@ -33,6 +33,7 @@ COMMANDS = {
     "fsck": "Check everything that a store holds of a filespace.",
     "gc": "Free what a store holds that nobody needs any more.",
     "cache": "Show or empty the local cache of a drive.",
+    "bench": "Measure store, disk and mount, and say which is the limit.",
     "passphrase": "Change the passphrase of a filespace.",
     "version": "Show the version.",
     "help": "Show this, or what a command does.",
