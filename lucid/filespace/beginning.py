@@ -57,6 +57,9 @@ class Beginning:
     floor: int = 0
     """The newest floor above the head that the store showed; 0 for none."""
 
+    is_silent: bool = False
+    """The replica was lost: what this device's session found of the checkpoint it does not say, for
+    others have found it; and so its session would be waited for in vain."""
     every: int = 0
     _snapshot: Snapshot | None = None
 
@@ -172,7 +175,10 @@ def begin(
     notes = [started.note, *start.refused]
     if 0 < head < floor:
         notes.insert(0, f"This device was away: it knew entry {head}, and the floor is at {floor}.")
-    return Beginning(fresh, agreement, notes, is_new=seen is None, every=every, floor=floor)
+    return Beginning(
+        fresh, agreement, notes, is_new=seen is None, is_silent=not head and own > 0, every=every,
+        floor=floor,
+    )  # fmt: skip
 
 
 def _check_whole(store: ObjectStore, head: int, floor: int, refused: list[str]) -> None:

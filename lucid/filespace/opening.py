@@ -486,6 +486,8 @@ class _Opening:
                     "--state-dir a new one."
                 )
             record = None
+        if self._opened.beginning.is_silent and not (picture.ops or picture.files):
+            record = None  # A new session is not waited for, when others begin there too.
         if record is None:
             record = self._new_session(unlocked, ring, reader, replica)
             book.append(record)

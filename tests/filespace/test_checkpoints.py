@@ -238,6 +238,22 @@ def lose_replica(space: Space, name: str) -> None:
         path.unlink()
 
 
+def test_who_lost_its_replica_is_not_waited_for(space: Space) -> None:
+    """S-57: it begins from a checkpoint too, and does not say what it did not find itself."""
+    one, other = connect(space), connect(space, "b")
+    write_until(one, 2 * EVERY + 2)
+    hear(other)
+    other.close()
+    lose_replica(space, "b")
+    other = connect(space, "b")
+    assert "Begun from checkpoint" in notes(other)
+    other.write_bytes("/says nothing of it", b"x")
+    other.sync(timeout=WAIT_S)
+    third = connect(space, "c")
+    assert f"Begun from checkpoint {2 * EVERY}: only one device" in notes(third)
+    assert third.read_bytes("/says nothing of it") == b"x"
+
+
 def test_a_lost_replica_is_rebuilt_and_pending_ops_are_kept(space: Space) -> None:
     one, other = connect(space), connect(space, "b")
     write_until(one, 2 * EVERY + 2)
