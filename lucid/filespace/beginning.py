@@ -145,22 +145,10 @@ def begin(
             "This device was away for longer than the log is kept, and has changes that were not"
             " sent. It shows what it knows; mount it without --read-only to go on."
         )
-    seen = _Seen.of(replica, own) if head else None
-    settled = _settled_through(picture, replica)
-
-    def check(found: Replica) -> None:
-        if found.head().sequence < floor:
-            raise CorruptObject(f"The log behind it ends below the floor at entry {floor}.")
-        if seen is not None:
-            seen.check(found)
-        if book is not None:
-            _note_settled(book, picture, max(settled, _settled_through(picture, found)))
-        if book is not None and head:
-            Completing(picture, replica, found, book, geometry).run()
-
+    old = _Old(replica, picture, own, floor, book, geometry)
     reader = CheckpointReader(store, ring, every)
     start = CheckpointStart(store, ring, origin, reader, path, key, open_replica)
-    started = start.run(own, entries, replica.close, check)
+    started = start.run(own, entries, replica.close, old.give_way)
     if started is None:
         if head < floor:
             _check_whole(store, head, floor, start.refused)
@@ -171,14 +159,49 @@ def begin(
     fresh.note(CHECKPOINT_NOTE, msgpack.packb(started.known))
     agreement = Agreement(fresh, own)
     agreement.know(started.known.sequence, started.state_hash, believed=True)
-    _forget_settled(picture, max(settled, _settled_through(picture, fresh)))
+    _forget_settled(picture, max(old.settled, _settled_through(picture, fresh)))
     notes = [started.note, *start.refused]
     if 0 < head < floor:
         notes.insert(0, f"This device was away: it knew entry {head}, and the floor is at {floor}.")
     return Beginning(
-        fresh, agreement, notes, is_new=seen is None, is_silent=not head and own > 0, every=every,
+        fresh, agreement, notes, is_new=not head, is_silent=not head and own > 0, every=every,
         floor=floor,
     )  # fmt: skip
+
+
+class _Old:
+    """The replica that is given up, and what must not go with it."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        picture: Picture,
+        own: int,
+        floor: int,
+        book: JournalBook | None,
+        geometry: Geometry,
+    ) -> None:
+        self._replica = replica
+        self._picture = picture
+        self._floor = floor
+        self._book = book
+        self._geometry = geometry
+        self._head = replica.head().sequence
+        self._seen = _Seen.of(replica, own)
+        self.settled = _settled_through(picture, replica)
+
+    def give_way(self, found: Replica) -> None:
+        """The other one is to take its place, just after this. Raises DataError if it must not, and
+        HistoryFork if none may."""
+        if found.head().sequence < self._floor:
+            raise CorruptObject(f"The log behind it ends below the floor at entry {self._floor}.")
+        self._seen.check(found)
+        if self._book is None:
+            return
+        settled = max(self.settled, _settled_through(self._picture, found))
+        _note_settled(self._book, self._picture, settled)
+        if self._head:
+            Completing(self._picture, self._replica, found, self._book, self._geometry).run()
 
 
 def _check_whole(store: ObjectStore, head: int, floor: int, refused: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import insort
+from collections.abc import Callable
 
 from lucid.filespace import Filespace
 from lucid.format.floor import encode_floor
@@ -16,8 +18,9 @@ from lucid.format.names import (
 from lucid.format.ops import Floor
 from lucid.types import SystemClock
 from tests.filespace.checkpoints import head, remove, write_until
-from tests.filespace.spaces import WAIT_S, Space, parts_of
+from tests.filespace.spaces import BLOCK, WAIT_S, Space, parts_of, some_bytes, write_at
 
+LONG = some_bytes(7, 3 * BLOCK + 100)
 DAYS_8_NS = 8 * 86_400 * 10**9
 
 
@@ -63,3 +66,45 @@ def go_on(space: Space, fs: Filespace, since: int) -> int:
     a collector could set then."""
     write_until(fs, since + 2 * 8 + 8)
     return head(fs) // 8 * 8 - 9
+
+
+def when(fs: Filespace, is_so: Callable[[Filespace], bool]) -> None:
+    """Wait for it."""
+    clock, pause = SystemClock(), threading.Event()
+    until = clock.monotonic() + WAIT_S
+    while not is_so(fs):
+        assert clock.monotonic() < until, fs.status()
+        pause.wait(0.02)
+
+
+def has_stopped(fs: Filespace) -> bool:
+    """Writing has, with the sentence that says what to do."""
+    stopped = parts_of(fs).order.stopped
+    return stopped is not None and "Unmount, and mount again" in str(stopped)
+
+
+def furnish(fs: Filespace) -> None:
+    """What is there before anybody goes away."""
+    fs.mkdir("/dir")
+    for name in ("/kept", "/renamed", "/removed", "/dir/inner"):
+        fs.write_bytes(name, some_bytes(len(name), 2 * BLOCK + 5))
+    fs.sync(timeout=WAIT_S)
+
+
+def change_all(fs: Filespace) -> None:
+    """Creates, appends, writes in the middle, renames and deletes."""
+    fs.write_bytes("/long", LONG)
+    fs.write_bytes("/dir/short", b"a few bytes")
+    with fs.open("/kept", "ab", 0) as file:
+        file.write(b"appended")
+    write_at(fs, "/dir/inner", BLOCK - 3, b"across blocks")
+    fs.rename("/renamed", "/dir/new name")
+    fs.remove("/removed")
+    fs.makedirs("/dir/sub/deeper")
+
+
+def upload_all(fs: Filespace) -> None:
+    """All that pending ops name is in the store."""
+    parts = parts_of(fs)
+    parts.staged.finish_for(parts.order.waiting_segments(1000))
+    when(fs, lambda one: parts.staged.are_uploaded(parts.order.waiting_segments(1000)))

@@ -3,23 +3,16 @@ what it had accepted is there in the end."""
 
 from __future__ import annotations
 
-import errno
-import threading
-from bisect import insort
-from collections.abc import Callable
-from random import Random
 from typing import Any
 
 import pytest
 
 from lucid.config import Config
-from lucid.errors import BelowFloor, CorruptBlock, LucidError
+from lucid.errors import BelowFloor, LucidError
 from lucid.filespace import Filespace, fsck
 from lucid.filespace.recovery import Recovery
 from lucid.filespace.repairing import Repair
 from lucid.filespace.resealing import Resealing
-from lucid.format.ops import Floor
-from lucid.meta.log import LogWriter, Lost, Prepared, Won
 from lucid.store.faulty import Fault, FaultPlan
 from lucid.store.memory import MemoryStore
 from lucid.types import SystemClock
@@ -33,64 +26,29 @@ from tests.filespace.checkpoints import (
     rows,
     write_until,
 )
-from tests.filespace.floors import DAYS_8_NS, Ahead, collect, go_on, show_floor
+from tests.filespace.floors import (
+    DAYS_8_NS,
+    LONG,
+    Ahead,
+    change_all,
+    collect,
+    furnish,
+    go_on,
+    has_stopped,
+    show_floor,
+    upload_all,
+    when,
+)
 from tests.filespace.spaces import (
-    BLOCK,
     PASSPHRASE,
     QUICK,
     WAIT_S,
     Space,
     parts_of,
-    some_bytes,
     write_at,
 )
-from tests.filespace.test_collecting import age, gc, rewrite
 from tests.filespace.test_small_writes import empty_journal
 from tests.filespace.test_two_machines import tree_of
-
-LONG = some_bytes(7, 3 * BLOCK + 100)
-
-
-def when(fs: Filespace, is_so: Callable[[Filespace], bool]) -> None:
-    """Wait for it."""
-    clock, pause = SystemClock(), threading.Event()
-    until = clock.monotonic() + WAIT_S
-    while not is_so(fs):
-        assert clock.monotonic() < until, fs.status()
-        pause.wait(0.02)
-
-
-def has_stopped(fs: Filespace) -> bool:
-    """Writing has, with the sentence that says what to do."""
-    stopped = parts_of(fs).order.stopped
-    return stopped is not None and "Unmount, and mount again" in str(stopped)
-
-
-def furnish(fs: Filespace) -> None:
-    """What is there before anybody goes away."""
-    fs.mkdir("/dir")
-    for name in ("/kept", "/renamed", "/removed", "/dir/inner"):
-        fs.write_bytes(name, some_bytes(len(name), 2 * BLOCK + 5))
-    fs.sync(timeout=WAIT_S)
-
-
-def change_all(fs: Filespace) -> None:
-    """Creates, appends, writes in the middle, renames and deletes."""
-    fs.write_bytes("/long", LONG)
-    fs.write_bytes("/dir/short", b"a few bytes")
-    with fs.open("/kept", "ab", 0) as file:
-        file.write(b"appended")
-    write_at(fs, "/dir/inner", BLOCK - 3, b"across blocks")
-    fs.rename("/renamed", "/dir/new name")
-    fs.remove("/removed")
-    fs.makedirs("/dir/sub/deeper")
-
-
-def upload_all(fs: Filespace) -> None:
-    """All that pending ops name is in the store."""
-    parts = parts_of(fs)
-    parts.staged.finish_for(parts.order.waiting_segments(1000))
-    when(fs, lambda one: parts.staged.are_uploaded(parts.order.waiting_segments(1000)))
 
 
 @pytest.mark.parametrize("how", ["cut off", "uploaded", "in doubt", "killed"])
@@ -493,206 +451,3 @@ def test_the_store_is_asked_once_a_day(space: Space) -> None:
     for _ in range(5):
         assert one.refresh(WAIT_S)
     assert 1 <= len(asked) <= 2
-
-
-@pytest.mark.parametrize("cached", [True, False])
-def test_a_change_of_a_version_that_the_floor_ended(space: Space, cached: bool) -> None:
-    """S-306: it is completed with what this device still has of that version; else what is nowhere
-    any more is an error, and what was written here is kept."""
-    one, admin = connect(space), connect(space, "b")
-    furnish(one)
-    hear(admin)
-    space.plans["a"].die()
-    write_at(one, "/kept", 10, b"published here")
-    if cached:
-        draft = one.open("/dir/inner", "r+b", 0)
-        draft.seek(BLOCK + 7)
-        draft.write(b"only flushed")
-        draft.fsync()
-    expected = {"kept": one.read_bytes("/kept"), "inner": one.read_bytes("/dir/inner")}
-    known = head(one)
-    space.crash(one)
-    for path in ("/kept", "/dir/inner"):
-        admin.write_bytes(path, some_bytes(99, 17))
-    for path in ("/renamed", "/removed"):
-        admin.remove(path)  # They lay in the same segment.
-    floor = go_on(space, admin, known)
-    collect(space, admin, floor)
-    if not cached:
-        for file in (space.state("a") / "cache").glob("*/*"):
-            file.unlink()
-    one = connect(space)
-    one.sync(timeout=WAIT_S)
-    hear(admin)
-    assert admin.read_bytes("/kept") == admin.read_bytes("/dir/inner") == some_bytes(99, 17)
-    copies = [f"/{name}" for name in admin.listdir("/") if "conflict" in name]
-    copies += [f"/dir/{name}" for name in admin.listdir("/dir") if "conflict" in name]
-    if cached:
-        assert sorted(admin.read_bytes(copy) for copy in copies) == sorted(expected.values())
-        assert not one.status().problem
-    else:
-        (copy,) = copies
-        with admin.open(copy, "rb", 0) as file:
-            assert file.read(BLOCK) == expected["kept"][:BLOCK], "what was written here is kept"
-            with pytest.raises(CorruptBlock) as caught:
-                file.read(1)
-        assert caught.value.errno == errno.EIO
-        assert "2 blocks of changes that were not sent yet are gone" in one.status().problem
-    assert rows(one) == rows(admin)
-
-
-def test_a_file_that_is_written_while_a_floor_passes(space: Space) -> None:
-    """S-307: it is flushed, uploaded, and closed after a floor that its first bytes lie below."""
-    one, admin = connect(space), connect(space, "b")
-    furnish(one)
-    hear(admin)
-    file = one.open("/written for days", "wb", 0)
-    file.write(LONG)
-    file.fsync()
-    parts = parts_of(one)
-    (draft,) = parts.table.all()
-    parts.staged.finish_for(draft.segments())
-    when(one, lambda _: parts.staged.are_uploaded(draft.segments()))
-    floor = go_on(space, admin, head(one))
-    collect(space, admin, floor)
-    hear(one)
-    assert parts.replica.floor() == floor
-    file.write(b"more")
-    file.close()
-    one.sync(timeout=WAIT_S)
-    hear(admin)
-    for fs in (one, admin, connect(space, "c")):
-        assert fs.read_bytes("/written for days") == LONG + b"more"
-        assert not fs.status().problem
-
-
-@pytest.mark.parametrize("end", ["committed", "killed"])
-def test_changes_that_wait_while_a_floor_passes(space: Space, end: str) -> None:
-    """S-307: all is there at every moment, and is committed by new segments."""
-    one, admin = connect(space), connect(space, "b")
-    furnish(one)
-    hear(admin)
-    parts = parts_of(one)
-    hold = parts.order.hold(None)
-    change_all(one)
-    over = one.open("/long", "r+b", 0)
-    over.seek(5)
-    over.write(b"a draft over a pending version")
-    over.fsync()
-    expected = tree_of(one)
-    upload_all(one)
-    old = set(parts.order.waiting_segments(1000))
-    floor = go_on(space, admin, head(one))
-    collect(space, admin, floor)
-    assert one.refresh(WAIT_S)
-    assert parts.replica.floor() == floor
-    assert not old & set(parts.order.waiting_segments(1000))
-    assert expected.items() <= tree_of(one).items()
-    if end == "killed":
-        space.crash(one)
-        one = connect(space)
-    else:
-        parts.order.release_hold(hold, placed=False)
-        over.close()
-    assert expected.items() <= tree_of(one).items()
-    one.sync(timeout=WAIT_S)
-    hear(admin)
-    for fs in (one, admin, connect(space, "c")):
-        assert expected.items() <= tree_of(fs).items()
-        assert not fs.status().problem
-    hear(one)
-    hear(admin)
-    assert rows(one) == rows(admin)
-
-
-def test_a_collector_that_another_one_overtook_deletes_nothing(
-    space: Space, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """S-605: stopped for days before it commits its floor, it wins a number that was deleted."""
-    with space.connect("a") as fs:
-        rewrite(space, fs, "/plan", 1, 2)
-        age(space, 8)
-        rewrite(space, fs, "/plan", 3)
-    real = LogWriter.put
-    kept: set[str] = set()
-
-    def put(writer: LogWriter, prepared: Prepared) -> Won | Lost:
-        if isinstance(prepared.body.ops[0], Floor):
-            behind = prepared.sequence + 5
-            space.bucket.objects[f"log/{behind:016x}"] = (b"of the other", 0)
-            insort(space.bucket.keys, f"log/{behind:016x}")
-            show_floor(space, behind)
-            kept.update(key for key in space.bucket.keys if key.startswith("data/"))
-        return real(writer, prepared)
-
-    monkeypatch.setattr(LogWriter, "put", put)
-    with pytest.raises(BelowFloor, match="Run it again"):
-        gc(space, delete=True)
-    assert kept and kept <= set(space.bucket.keys)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
-def test_away_again_and_again(space: Space, seed: int) -> None:
-    """S-301: one floor after another passes what waits, is uploaded, or is in doubt."""
-    chance = Random(seed)
-    one, admin = connect(space), connect(space, "b")
-    furnish(one)
-    hear(admin)
-    for round_ in range(3):
-        plan = space.plans["a"]
-        how = chance.choice(["cut off", "not committed", "in doubt"])
-        if how == "cut off":
-            plan.die()
-        else:
-            answers = [Fault.LOSE_ANSWER] if how == "in doubt" else []
-            plan.script("put", [*answers, *[Fault.REFUSE] * 10_000], prefix="log/")
-        for step in range(chance.randrange(2, 6)):
-            change_one(one, chance, f"{round_}-{step}")
-        expected = mine(one)
-        if how == "not committed" and chance.random() < 0.7:
-            upload_all(one)
-        known = head(one)
-        if chance.random() < 0.5:
-            space.crash(one)
-        else:
-            one.close(wait=False)
-        collect(space, admin, go_on(space, admin, known))
-        one = connect(space)
-        assert mine(one) == expected, (how, round_)
-        if chance.random() < 0.5:
-            one.sync(timeout=WAIT_S)
-            hear(admin)
-            assert mine(admin) == expected, (how, round_)
-    one.sync(timeout=WAIT_S)
-    hear(admin)
-    for fs in (admin, connect(space, "c")):
-        assert mine(fs) == expected
-    hear(one)
-    hear(admin)
-    assert rows(one) == rows(admin)
-    store = MemoryStore(space.bucket, name="team")
-    assert fsck.check("memory://team", PASSPHRASE, read_data=True, store=store).clean
-
-
-def mine(fs: Filespace) -> dict[str, bytes | str]:
-    """What only the device that is away changes."""
-    return {path: data for path, data in tree_of(fs).items() if "mine" in path}
-
-
-def change_one(fs: Filespace, chance: Random, name: str) -> None:
-    """Some change of what nobody else touches."""
-    files = list(mine(fs))
-    kind = chance.choice(["create", "append", "middle", "rename", "remove"]) if files else "create"
-    path = chance.choice(files) if files else ""
-    if kind == "create":
-        fs.write_bytes(f"/mine {name}", chance.randbytes(chance.choice([10, BLOCK, 3 * BLOCK + 9])))
-    elif kind == "append":
-        with fs.open(path, "ab", 0) as file:
-            file.write(chance.randbytes(chance.choice([5, 2 * BLOCK])))
-    elif kind == "middle":
-        write_at(fs, path, 3, chance.randbytes(4))
-    elif kind == "rename":
-        fs.rename(path, f"/dir/mine too {name}")
-    else:
-        fs.remove(path)
