@@ -131,6 +131,25 @@ class Fetcher:
                 )
         return sources
 
+    def past_cache(self, ranges: Iterable[tuple[int, int, int]]) -> list[Source]:
+        """The bytes of these ranges, each whole from one GET on this thread.
+
+        For blocks that lie half in what `demand` handed over and half elsewhere: in the cache, from
+        before it was bypassed, or in what the next flight brings. Raises as `demand` does.
+        """
+        sources: list[Source] = []
+        for slot, offset, length in ranges:
+            segment = self._map.segment_id(slot)
+            try:
+                data = self._store.get(segment_key(segment), offset, length)
+            except ObjectMissing as error:
+                raise _gone(segment) from error
+            if len(data) < length:
+                raise _cut_short(segment)
+            self.bytes_fetched += length
+            sources.append((slot, offset, memoryview(data)))
+        return sources
+
     def ahead(self, ranges: Iterable[tuple[int, int, int]]) -> int:
         """Fetch what of these ranges is absent, when there is nothing better to do.
 
@@ -299,15 +318,13 @@ class Fetcher:
             try:
                 count = store.get_into(segment_key(segment), flight.start, view, arrived)
             except ObjectMissing as error:
-                raise CorruptObject(
-                    f"Segment {segment.hex()[:16]} is not in the store; the file cannot be read."
-                ) from error
+                raise _gone(segment) from error
             finally:
                 if fd is not None:
                     self._cache.close_fill(fd)
             self.bytes_fetched += count
             if count < flight.length:
-                raise CorruptObject(f"Segment {segment.hex()[:16]} was cut short in the store.")
+                raise _cut_short(segment)
             if filled < flight.length:
                 arrived(flight.length)
         self.problem = ""
@@ -355,3 +372,13 @@ class Fetcher:
             self._land(flight, Stopped("The filespace is closed."))
         for thread in self._threads:
             thread.join()
+
+
+def _gone(segment: bytes) -> CorruptObject:
+    return CorruptObject(
+        f"Segment {segment.hex()[:16]} is not in the store; the file cannot be read."
+    )
+
+
+def _cut_short(segment: bytes) -> CorruptObject:
+    return CorruptObject(f"Segment {segment.hex()[:16]} was cut short in the store.")

@@ -126,6 +126,9 @@ class BlockReader:
                 sources = self._fetcher.demand(result.ranges)
                 if sources:
                     result = self._reader.open_from(blockmap, offset, length, sources)
+                    if isinstance(result, Miss):
+                        sources = self._fetcher.past_cache(blockmap.needs(offset, length))
+                        result = self._reader.open_from(blockmap, offset, length, sources)
                     if not isinstance(result, Miss):
                         return result
             except engine_errors.CorruptBlock as error:

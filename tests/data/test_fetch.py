@@ -238,6 +238,18 @@ def test_where_the_cache_takes_nothing_the_bytes_go_straight_to_the_reader(rig: 
     assert not rig.cache.path(SEGMENT).exists()
 
 
+def test_a_range_past_the_cache_comes_whole(rig: Rig) -> None:
+    rig.cache.broken(OSError(5, "broken"))
+    (source,) = rig.fetcher.past_cache([(rig.slot, UNIT - 10, UNIT + 20)])
+    assert source[:2] == (rig.slot, UNIT - 10)
+    assert source[2] == BYTES[UNIT - 10 : 2 * UNIT + 10]
+    with pytest.raises(CorruptObject, match="cut short"):
+        rig.fetcher.past_cache([(rig.slot, SIZE - 10, 20)])
+    gone = rig.acquire(b"g" * 32)
+    with pytest.raises(CorruptObject, match="not in the store"):
+        rig.fetcher.past_cache([(gone, 0, 10)])
+
+
 def test_closing_ends_who_waits(tmp_path: Path) -> None:
     rig = Rig(tmp_path, workers=1)
     rig.store.go.clear()

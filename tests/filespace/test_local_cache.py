@@ -132,6 +132,18 @@ def test_a_broken_cache_disk_is_gone_around(filled: Space) -> None:
         assert fs.read_bytes("/written") == b"writing does not need the cache"
 
 
+def test_a_cache_disk_that_breaks_in_the_middle_of_a_file(filled: Space) -> None:
+    """The block between what is cached and what goes around the cache lies half in each."""
+    disk = CacheFails(filled.state("a") / "cache")
+    disk.fails = False
+    with filled.connect("a", disk=disk) as fs:
+        with fs.open("/f3", "rb", 0) as file:
+            assert file.read(3 * BLOCK) == FILES["/f3"][: 3 * BLOCK]
+            disk.fails = True
+            assert file.read() == FILES["/f3"][3 * BLOCK :]
+        assert "cache" in parts_of(fs).cache.problem
+
+
 def test_no_cache_at_all(filled: Space) -> None:
     with filled.connect("a", cache_bytes=0) as fs:
         assert fs.read_bytes("/f4") == FILES["/f4"]
