@@ -21,7 +21,7 @@ usage() {
 ./build.sh debug [ARGS]    a checking engine in build/debug, and its tests
 ./build.sh memcheck        the engine's tests under valgrind
 ./build.sh demo            mount a filespace in a temporary directory and show the main job
-./build.sh bench [ARGS]    the measurements of bench/
+./build.sh bench [ARGS]    measurements, of other file systems too; see bench --help
 ./build.sh wheel           sdist and wheel in dist/, looked through and tried in a fresh environment
 ./build.sh clean           remove what was built (.venv stays)
 ./build.sh help            this page
@@ -354,7 +354,7 @@ main() {
         debug) build; run_debug "$@" ;;
         memcheck) build; tests/engine/memcheck.sh "$@" ;;
         demo) build; run_script bench/demo.py "$@" ;;
-        bench) build; run_script bench/suite.py "$@" ;;
+        bench) build; "$PY" -m bench "$@" ;;
         wheel) build; run_wheel ;;
         clean) rm -rf build dist engine/*.so lucid/mount/*.so "$VENV/.extension" ;;
         help | -h | --help) usage ;;

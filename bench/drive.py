@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from bench.peer import drop_page_cache
+
 if TYPE_CHECKING:
     from tests.mount.stopping_proxy import StoppingProxy
 
@@ -110,16 +112,6 @@ class Drive:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
         raise RuntimeError("the kernel does not tell the peak of memory")
-
-
-def drop_page_cache() -> bool:
-    """Forget what the kernel has cached; False when we may not."""
-    os.sync()
-    try:
-        Path("/proc/sys/vm/drop_caches").write_text("3\n")
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`./build.sh bench`: what a drive does on this machine, with a real S3 server beside it.
+"""`./build.sh bench NAME`: what a drive does here, step by step, with a real S3 server beside it.
 
 Each scenario runs on a real mount. Rates are of decimal megabytes; `cpu` is the daemon's CPU time;
 `cold` means an empty state directory and a dropped page cache. From the local cache a file is read
@@ -15,11 +15,11 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from drive import Drive, drop_page_cache, seaweed
-from scale import gc_figures, replica_figures
+from bench.drive import Drive, drop_page_cache, seaweed
+from bench.scale import gc_figures, replica_figures
 
 MB = 1_000_000
 MiB = 1 << 20
@@ -225,8 +225,9 @@ def run_once(name: str, args: argparse.Namespace) -> Figures:
                 drive.umount()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str]) -> None:
+    """Run what is named and print it."""
+    parser = argparse.ArgumentParser(prog="./build.sh bench", description=__doc__)
     parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, *LARGE, []])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--size-mib", type=int, default=512, help="of the sequential file")
@@ -237,7 +238,7 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=100_000, help="for gc")
     parser.add_argument("--directory", help="where to work (a disk, not a tmpfs)")
     parser.add_argument("--json", type=Path, help="write all figures there")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     everything: dict[str, dict[str, list[float]]] = {}
     for name in args.scenarios or SCENARIOS:
         runs = 1 if name == "copy" or name in LARGE else args.runs
@@ -252,7 +253,3 @@ def main() -> None:
             print(f"  {figure:<38} {middle:>10,.1f} {min(values):>10,.1f} {max(values):>10,.1f}")
     if args.json:
         args.json.write_text(json.dumps(everything, indent=1))
-
-
-if __name__ == "__main__":
-    main()

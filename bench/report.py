@@ -1,0 +1,138 @@
+"""What is kept of the runs: JSON, a table for the terminal, and ratios of two such files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bench.bed import SMALLER_IS_BETTER
+
+__all__ = ["Result", "compare", "load", "ratio_lines", "save", "table"]
+
+MAIN = ("MB/s", "per s", "s", "first byte ms", "p50 ms", "p99 ms", "cpu s", "requests")
+"""Figures of the table, in order; JSON has all."""
+NOTEWORTHY = 1.1
+"""A ratio nearer to 1 is noise on most machines."""
+
+Key = tuple[str, str, float, str, str]
+"""Scenario, peer, round trip, phase, figure."""
+
+
+@dataclass
+class Result:
+    """All runs of one scenario by one peer at one distance; by phase and figure, a value a run."""
+
+    scenario: str
+    peer: str
+    round_trip_ms: float
+    rate_mb_s: float
+    figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    durable: dict[str, str] = field(default_factory=dict)
+
+    def add(self, figures: Mapping[str, Mapping[str, float]], durable: Mapping[str, str]) -> None:
+        """One more run."""
+        self.durable |= durable
+        for phase, found in figures.items():
+            kept = self.figures.setdefault(phase, {})
+            for name, value in found.items():
+                kept.setdefault(name, []).append(value)
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on, and how busy that was."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / (1 << 30), 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def version() -> str:
+    """The commit that is measured, with a plus for what is not committed."""
+    root = Path(__file__).resolve().parents[1]
+    command = ["git", "describe", "--always", "--dirty=+"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    return done.stdout.strip()
+
+
+def save(path: Path, results: list[Result], command: list[str]) -> None:
+    """As JSON, with what it takes to repeat it."""
+    document = {
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": version(),
+        "command": " ".join(command),
+        "machine": machine(),
+        "results": [asdict(result) for result in results],
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def load(path: Path) -> list[Result]:
+    """The results of a file that `save` wrote. Raises SystemExit with a sentence."""
+    try:
+        return [Result(**each) for each in json.loads(path.read_text())["results"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"bench: {path} holds no results: {error}") from None
+
+
+def table(result: Result) -> Iterator[str]:
+    """Lines for the terminal: median, and least to most where there were several runs."""
+    far = f"{result.round_trip_ms:g} ms away" if result.round_trip_ms else "near"
+    yield f"{result.scenario}, {result.peer}, {far}"
+    for phase, figures in result.figures.items():
+        shown = [name for name in (*MAIN, "peak MiB") if name in figures]
+        # Seconds say nothing more where there is a rate.
+        if {"MB/s", "per s"} & set(shown) and "s" in shown:
+            shown.remove("s")
+        words = "  ".join(f"{_spread(figures[name])} {name}" for name in shown)
+        safe = f"  [on {result.durable[phase]}]" if phase in result.durable else ""
+        yield f"  {phase:<32} {words}{safe}"
+
+
+def _spread(values: list[float]) -> str:
+    middle = _short(statistics.median(values))
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({_short(min(values))} to {_short(max(values))})"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _medians(results: list[Result]) -> dict[Key, float]:
+    return {
+        (each.scenario, each.peer, each.round_trip_ms, phase, name): statistics.median(values)
+        for each in results
+        for phase, figures in each.figures.items()
+        for name, values in figures.items()
+    }
+
+
+def compare(old: list[Result], new: list[Result]) -> dict[Key, float]:
+    """New over old, of the medians of all that both have."""
+    before, after = _medians(old), _medians(new)
+    return {key: after[key] / before[key] for key in before if key in after and before[key] > 0}
+
+
+def ratio_lines(ratios: Mapping[Key, float]) -> Iterator[str]:
+    """One line a figure; what became better or worse by more than noise says so."""
+    for (scenario, peer, round_trip, phase, name), ratio in ratios.items():
+        what = f"{scenario}, {peer}, {round_trip:g} ms: {phase}, {name}"
+        gain = 1 / ratio if ratio and name in SMALLER_IS_BETTER else ratio
+        word = "better" if gain > NOTEWORTHY else "worse" if gain * NOTEWORTHY < 1 else ""
+        yield f"{what:<76} {ratio:6.2f}  {word}".rstrip()

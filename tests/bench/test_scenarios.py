@@ -1,0 +1,119 @@
+"""Every scenario in its smallest form, so that none rots: on the disk, some on real mounts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as bench
+from bench.bed import CHUNK, TINY, Bed
+from bench.peer import Place
+from bench.peers import PEERS, Disk
+from bench.scenarios import SCENARIOS, raw_reads, run
+from tests.seaweed import S3Server, s3_server
+
+__all__ = ["s3_server"]
+
+WRITES = {"sequential", "small", "copy", "untar", "git", "names", "sqlite", "fio"}
+"""Scenarios with phases that write, which tell what is safe at the end."""
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is missing")
+
+
+class WrongDisk(Disk):
+    """What is read cold is not what was written."""
+
+    name = "wrong"
+
+    def remount(self) -> None:
+        super().remount()
+        for path in self.mountpoint.rglob("*"):
+            if path.is_file():
+                path.write_bytes(bytes(path.stat().st_size))
+
+
+def on_disk(kind: type[Disk], scenario: str, top: Path) -> Bed:
+    bed = Bed(kind(Place(top, "", "", "", "")), TINY, os.urandom(CHUNK))
+    try:
+        SCENARIOS[scenario](bed)
+    except NotImplementedError as missing:
+        pytest.skip(str(missing))
+    return bed
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_on_the_plain_disk(scenario: str, tmp_path: Path) -> None:
+    bed = on_disk(Disk, scenario, tmp_path)
+    assert bed.figures
+    for phase, figures in bed.figures.items():
+        assert figures["s"] > 0, phase
+        assert all(value >= 0 for value in figures.values()), phase
+    assert bool(bed.durable) == (scenario in WRITES)
+
+
+@pytest.mark.parametrize("scenario", ["sequential", "interleaved", "editor", "random", "small"])
+def test_wrong_bytes_are_no_result(scenario: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="wrong gave other bytes"):
+        on_disk(WrongDisk, scenario, tmp_path)
+
+
+@needs_gcc
+@pytest.mark.mount
+@pytest.mark.parametrize("scenario", ["small", pytest.param("sequential", marks=pytest.mark.slow)])
+def test_on_a_mount_and_a_distant_store(scenario: str, s3_server: S3Server, tmp_path: Path) -> None:
+    bed = run(s3_server, (5.0, 100.0), PEERS["lucid"], scenario, TINY, tmp_path)
+    cold = bed.figures["read cold"]
+    assert cold["requests"] >= 1 and cold["fetched MB"] > 0
+    assert bed.figures["all of it"]["cpu s"] > 0
+    assert bed.figures["all of it"]["peak MiB"] > 20
+    assert set(bed.durable.values()) <= set(PEERS["lucid"].durable)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_gcc
+@pytest.mark.mount
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", [name for name in PEERS if name not in ("lucid", "disk")])
+def test_on_a_peer(peer: str, s3_server: S3Server, tmp_path: Path) -> None:
+    if why := PEERS[peer].why_not():
+        pytest.skip(why)
+    bed = run(s3_server, (0.0, 0.0), PEERS[peer], "small", TINY, tmp_path)
+    assert bed.figures["read cold"]["per s"] > 0
+    assert bed.figures["all of it"]["peak MiB"] > 1
+    assert ("requests" in bed.figures["read cold"]) == PEERS[peer].uses_store
+
+
+@needs_gcc
+def test_the_limit_of_the_store(s3_server: S3Server, tmp_path: Path) -> None:
+    before = dict(os.environ)
+    found = raw_reads(s3_server, (0.0, 0.0), TINY, tmp_path)
+    assert found["read cold"]["MB/s"] > 0
+    assert dict(os.environ) == before, "the keys of the store are gone"
+
+
+def test_a_peer_that_is_not_installed_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bench.peer.INSTALLED", tmp_path)
+    monkeypatch.setattr("bench.peer.sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = {name: peer.why_not() for name, peer in PEERS.items()}
+    assert told.pop("lucid") == told.pop("disk") == ""
+    assert all(why.endswith("is not installed") for why in told.values())
+
+
+@pytest.mark.parametrize("given", [["peers", "nothing"], ["peers", "--peers", "nobody"]])
+def test_names_that_are_not_there(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(given)
+    assert "there is no no" in capsys.readouterr().err
+
+
+def test_the_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for verb in ("peers", "compare", "--profile", "--install", "--steps"):
+        assert verb in out
