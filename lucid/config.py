@@ -3,12 +3,24 @@ changes them."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lucid.errors import ConfigError
+from lucid.errors import ConfigError, UsageError
 
-__all__ = ["DURABILITIES", "Config", "KiB", "MiB", "parse_size"]
+__all__ = [
+    "DAY_S",
+    "DURABILITIES",
+    "RETENTION_MIN_S",
+    "RETENTION_S",
+    "Config",
+    "KiB",
+    "MiB",
+    "check_retention",
+    "parse_retention",
+    "parse_size",
+]
 
 KiB = 1024
 MiB = 1024 * 1024
@@ -16,6 +28,13 @@ GiB = 1024 * MiB
 
 DURABILITIES = ("local", "store")
 
+DAY_S = 86_400
+RETENTION_S = 7 * DAY_S
+RETENTION_MIN_S = 2 * DAY_S
+"""Who was away for less than this never finds the log cut."""
+
+_RETENTION = re.compile(r"([0-9]{1,5})([hdw])\Z")
+_SECONDS = {"h": 3600, "d": DAY_S, "w": 7 * DAY_S}
 _SUFFIXES = {"": 1, "B": 1, "K": KiB, "M": MiB, "G": GiB, "T": 1024 * GiB}
 
 
@@ -93,6 +112,10 @@ class Config:
     checkpoint_wait_s: float = 60.0
     """How long to leave a checkpoint to who committed its entry, before this device writes it."""
 
+    retention_s: int | None = RETENTION_S
+    """How long what was replaced or removed is kept at least. After that an admin's device that is
+    open for writing frees it, about once a day. None: it frees nothing."""
+
     def __post_init__(self) -> None:
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The durability is 'local' or 'store', not '{self.durability}'.")
@@ -103,8 +126,29 @@ class Config:
             raise ConfigError(f"'{self.hub}' is no hub; write wss://host or ws://host:port.")
         if self.checkpoint_every < 0 or self.checkpoint_wait_s < 0:
             raise ConfigError("The settings of checkpoints cannot be negative.")
+        if self.retention_s is not None:
+            check_retention(self.retention_s)
         if self.memory_bytes < 48 * MiB:
             raise ConfigError("The memory_bytes must be at least 48 MiB.")
+
+
+def check_retention(seconds: int) -> None:
+    """Raises UsageError for a retention that is too short."""
+    if seconds < RETENTION_MIN_S:
+        raise UsageError(
+            f"The retention is at least {RETENTION_MIN_S // DAY_S} days: a device that was cut off"
+            " for less must find the log as it left it."
+        )
+
+
+def parse_retention(text: str) -> int:
+    """Seconds from "48h", "30d" or "8w". Raises UsageError for anything else, or too short."""
+    match = _RETENTION.match(text)
+    if match is None:
+        raise UsageError(f"{text} is no time. Write 48h, 30d or 8w.")
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    check_retention(seconds)
+    return seconds
 
 
 def parse_size(text: str) -> int:

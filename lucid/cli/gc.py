@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +10,12 @@ import click
 from lucid.cli import filespaces
 from lucid.cli.secrets import file_option, passphrase
 from lucid.cli.terminal import Bar, count, examples, show_json, size
-from lucid.errors import UsageError
+from lucid.config import parse_retention
 
 if TYPE_CHECKING:
     from lucid.filespace.collection import Collection, Figure
 
 __all__ = ["command"]
-
-_RETENTION = re.compile(r"([0-9]{1,5})([dhw])\Z")
-_SECONDS = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 @click.command(
@@ -48,7 +44,7 @@ def command(
     written meanwhile. What was freed cannot be restored.
     """
     store = filespaces.tidy(store)
-    seconds = _parse(retention)
+    seconds = parse_retention(retention)
     filespaces.check_there(store)
     secret = passphrase(passphrase_file)
     with Bar("Collecting" if delete else "Looking") as bar:
@@ -61,13 +57,6 @@ def command(
         show_json(found.as_json())
     else:
         _show(found, store)
-
-
-def _parse(retention: str) -> int:
-    match = _RETENTION.match(retention)
-    if match is None:
-        raise UsageError(f"{retention} is no time. Write 48h, 30d or 8w.")
-    return int(match[1]) * _SECONDS[match[2]]
 
 
 def _show(found: Collection, store: str) -> None:

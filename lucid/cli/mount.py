@@ -17,7 +17,7 @@ from lucid.cli.logs import Log
 from lucid.cli.predecessor import refuse_if_mounted, telling_where, wait_for_predecessor
 from lucid.cli.secrets import file_option, passphrase
 from lucid.cli.terminal import examples, size
-from lucid.config import DURABILITIES, Config, MiB, parse_size
+from lucid.config import DURABILITIES, Config, MiB, parse_retention, parse_size
 from lucid.errors import LucidError, UsageError
 from lucid.local.staging import DISK_FREE_MIN
 from lucid.mount import mountpoint, registry
@@ -87,6 +87,14 @@ class _Plan:
     metavar="URL",
     help="Hear of changes at once through a hub: wss://host, or ws://host:port. See: lucid hub",
 )
+@click.option(
+    "--retention",
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="How long removed files and older versions can be brought back: 48h, 7d, 8w, at least "
+    "2d. Then their bytes leave the store, about once a day. never: they stay.",
+)
 @click.option("--read-only", is_flag=True, help="Change nothing, and write nothing to the store.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to stderr.")
 @click.option(
@@ -113,6 +121,7 @@ def command(
     cache_size: str,
     durability: str,
     hub: str,
+    retention: str,
     read_only: bool,
     foreground: bool,
     options: tuple[str, ...],
@@ -134,6 +143,7 @@ def command(
             read_only=parsed.read_only,
             durability=durability,
             hub=hub,
+            retention_s=None if retention == "never" else parse_retention(retention),
             cache_bytes=_cache_bytes(cache_size),
             state_wait_s=STATE_WAIT_S,
         ),

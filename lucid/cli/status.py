@@ -110,6 +110,7 @@ def _lines(status: Message) -> list[tuple[str, str, str]]:
         ("content", f"{count(status['inodes'], 'inode')}, {size(status['data_bytes'])}", ""),
         ("head", _head(status), ""),
         *_checkpoint(status),
+        *_collection(status),
         *_together(status),
         ("cache", _cache(status), ""),
         ("transferred", _transferred(status), ""),
@@ -163,6 +164,20 @@ def _checkpoint(status: Message) -> list[tuple[str, str, str]]:
         made = f"entry {status['checkpoint']:,}, {_ago(float(age))}"
         lines.insert(0, ("checkpoint", made, ""))
     return lines
+
+
+def _collection(status: Message) -> list[tuple[str, str, str]]:
+    """When the drive freed what the store does not need any more, or why it could not."""
+    found = status.get("collection")
+    if found is None:
+        return []
+    age, problem = found["age_s"], str(found["problem"])
+    text = "nothing freed yet"
+    if age is not None:
+        freed = f"{size(found['freed_bytes'])} in {count(found['freed_objects'], 'object')}"
+        text = f"{freed} freed {_ago(float(age))}"
+    note = problem or str(found["note"])
+    return [("collected", f"{text}. {note}" if note else text, "yellow" if problem else "")]
 
 
 def _together(status: Message) -> list[tuple[str, str, str]]:

@@ -30,6 +30,8 @@ def close_filespace(
     """Make everything durable here; with `wait` also bring it into the store. Returns what
     remains."""
     parts = opened.parts
+    if opened.daily is not None:
+        opened.daily.stop()
     try:
         if not parts.read_only:
             _save(opened)

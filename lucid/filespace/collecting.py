@@ -1,4 +1,5 @@
-"""`lucid gc`: sets the floor, and deletes from the store what it has ended.
+"""Collecting: sets the floor, and deletes from the store what it has ended. `lucid gc` does it,
+and an admin's drive does it by itself (`collecting_daily`).
 
 It believes nothing local and keeps nothing: replicas of its own, in a directory that is removed
 again, and where something is to be deleted a session of its own. The order of its steps is what
@@ -10,8 +11,11 @@ stopped anywhere, run again, and run twice at once. What looks odd ends it befor
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import closing
+from typing import Protocol
 
+from lucid.config import RETENTION_S, check_retention
 from lucid.errors import (
     BelowFloor,
     CorruptObject,
@@ -20,14 +24,8 @@ from lucid.errors import (
     ObjectExists,
     StateMismatch,
     StoreUnfit,
-    UsageError,
 )
-from lucid.filespace.collection import (
-    DAY_S,
-    RETENTION_MIN_S,
-    RETENTION_S,
-    Collection,
-)
+from lucid.filespace.collection import Collection
 from lucid.filespace.due_checkpoint import due_after, hash_of_newest, write_due
 from lucid.filespace.floor_choice import choose_floor
 from lucid.filespace.leftovers import MARGIN_NS, Leftovers, LogEntry, Progress, list_log
@@ -49,7 +47,7 @@ from lucid.store.base import ObjectStore
 from lucid.sync.below_floor import Floors
 from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
 
-__all__ = ["collect"]
+__all__ = ["Collector", "Drive", "collect"]
 
 FLOOR_TRIES = 1000
 """Lost races before it gives up to set the floor: far beyond any real crowd."""
@@ -73,11 +71,7 @@ def collect(
     where the clocks differ, and what reading the log raises; then nothing was deleted, or what
     was is no loss.
     """
-    if retention_s < RETENTION_MIN_S:
-        raise UsageError(
-            f"The retention is at least {RETENTION_MIN_S // DAY_S} days: a device that was cut off"
-            " for less must find the log as it left it."
-        )
+    check_retention(retention_s)
     visit = Visit(
         url, secret, store=store, clock=clock or SystemClock(), entropy=entropy, every=every
     )
@@ -86,14 +80,34 @@ def collect(
             visit.unlocked.superblock.filespace.hex(), retention_s=retention_s, deleted=delete
         )
         found.warnings.extend(visit.store.lifecycle_warnings())
-        _Collector(visit, found, report).run()
+        Collector(visit, found, report).run()
         return found
 
 
-class _Collector:
-    """The steps, in their order."""
+class Drive(Protocol):
+    """A drive that is open, and collects by itself."""
 
-    def __init__(self, visit: Visit, found: Collection, report: Progress) -> None:
+    def check(self, found: Replica) -> None:
+        """Raises HistoryFork unless the log that leads to `found` is the one that it has seen."""
+        ...
+
+    def set_floor(self, floor: int) -> None:
+        """This floor is in force when it returns. Rules 3 are already."""
+        ...
+
+
+class Collector:
+    """The steps, in their order. With a `drive` there is no session of the collector's own, and
+    checkpoints that are due are left to drives."""
+
+    def __init__(
+        self,
+        visit: Visit,
+        found: Collection,
+        report: Progress,
+        drive: Drive | None = None,
+    ) -> None:
+        self._drive = drive
         self._visit = visit
         self._store = visit.store
         self._found = found
@@ -119,7 +133,8 @@ class _Collector:
             newest = self._visit.checkpoints().newest() or 0
             found.checkpoint = max(newest, due_after(self._visit, found.head) if floor else 0)
             self._suppose(floor)
-        self._sum_up()
+        if self._drive is None:
+            self._sum_up()
         leftovers = self._leftovers()
         if found.deleted:
             leftovers.delete()
@@ -147,6 +162,8 @@ class _Collector:
         self._follow(replica, reader)
         if not replica.head().sequence:
             raise CorruptObject("The log has no entry 1. Nothing was deleted.")
+        if self._drive is not None:
+            self._drive.check(replica)
         return replica, reader
 
     def _follow(self, replica: Replica, reader: LogReader, limit: int | None = None) -> None:
@@ -212,7 +229,11 @@ class _Collector:
 
     def _set_floor(self, floor: int) -> None:
         """The floor is in the log, and its object in the store, when this returns."""
-        if floor:
+        if floor and self._drive is not None:
+            self._drive.set_floor(floor)
+            self._follow(self._replica, self._reader)
+            self._check_in_force(floor)
+        elif floor:
             self._commit_floor(floor)
         in_force = self._found.floor
         if in_force:
@@ -242,7 +263,10 @@ class _Collector:
         if self._rules() < RULES_OF_SEGMENTS:
             self._commit(session, Rules(make_op_id(session, 1), now, RULES_OF_SEGMENTS), None)
         self._commit(session, Floor(make_op_id(session, 2), now, floor), said)
-        if replica.floor() < floor or self._rules() < RULES_OF_SEGMENTS:
+        self._check_in_force(floor)
+
+    def _check_in_force(self, floor: int) -> None:
+        if self._replica.floor() < floor or self._rules() < RULES_OF_SEGMENTS:
             raise CorruptObject("The floor did not come into force. Nothing was deleted.")
 
     def _commit(self, session: int, op: Op, said: EntryRef | None) -> None:
@@ -292,7 +316,7 @@ class _Collector:
         ours, theirs = self._replica.head().sequence, back.head().sequence
         self._follow(back, visit.reader(back), max(0, ours - theirs))
         self._follow(self._replica, self._reader, max(0, theirs - ours))
-        if _hash_of(self._replica) != _hash_of(back):
+        if _hash_of(self._replica, visit.rest) != _hash_of(back, visit.rest):
             raise StateMismatch(
                 f"Checkpoint {started.known.sequence} leads to another state than the log does."
                 " Nothing was deleted. See: lucid fsck"
@@ -348,11 +372,11 @@ def _begins(entries: list[LogEntry]) -> bool:
     return len(entries) < 2 or entries[1].sequence == 2
 
 
-def _hash_of(replica: Replica) -> EntryRef:
+def _hash_of(replica: Replica, rest: Callable[[], None]) -> EntryRef:
     """The state hash of a replica, and at which entry."""
     snapshot = replica.snapshot()
     if snapshot is None:
         raise StateMismatch("A state cannot be read in the middle of an entry.")
     with closing(snapshot):
-        digest = state_hash(chunk.hash for chunk in chunks_of(snapshot.batches()))
+        digest = state_hash(chunk.hash for chunk in chunks_of(snapshot.batches(), rest))
         return EntryRef(snapshot.head.sequence, digest)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["DAY_S", "RETENTION_MIN_S", "RETENTION_S", "Collection", "Figure"]
+from lucid.config import RETENTION_S
 
-DAY_S = 86_400
-RETENTION_S = 7 * DAY_S
-RETENTION_MIN_S = 2 * DAY_S
-"""Who was away for less than this never finds the log cut."""
+__all__ = ["Collection", "Figure"]
 
 
 @dataclass

@@ -29,6 +29,7 @@ from lucid.engine.hits import HitTable
 from lucid.engine.pool import Pool
 from lucid.engine.reader import Reader
 from lucid.errors import InternalError, ReadOnly
+from lucid.filespace.collecting_daily import DailyCollection
 from lucid.filespace.events import tell_changes
 from lucid.filespace.files import Files
 from lucid.filespace.maps import FileMaps
@@ -52,6 +53,7 @@ from lucid.meta.replica_events import Changed
 from lucid.store.base import ObjectStore
 from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
+from lucid.sync.daily import Daily
 from lucid.sync.order import Order
 from lucid.sync.publisher import Publisher
 from lucid.types import Clock, Entropy
@@ -308,6 +310,23 @@ class _Composing:
             opened.files.publish_quietly(draft)
         opened.together.begin()
         opened.committer.start()
+        if ground.session is not None and ground.config.retention_s is not None:
+            self._collect_daily()
+
+    def _collect_daily(self) -> None:
+        ground, opened = self._ground, self._opened
+        daily = Daily(
+            lambda: collection.run(),
+            ground.clock,
+            random.Random(ground.entropy(8)),
+            self._order.wake,
+        )
+        collection = DailyCollection(
+            opened, ground.config, ground.clock, ground.entropy, daily.rest, daily.is_stopping
+        )
+        opened.collection, opened.daily = collection, daily
+        self._closing.callback(daily.close)
+        daily.start()
 
     def _make_checkpointer(self) -> Checkpointer:
         ground, config = self._ground, self._ground.config

@@ -32,6 +32,7 @@ from lucid.errors import (
 )
 from lucid.filespace import founding
 from lucid.filespace.beginning import Beginning, begin
+from lucid.filespace.collecting_daily import DailyCollection
 from lucid.filespace.composing import Ground, compose
 from lucid.filespace.files import Files
 from lucid.filespace.parts import Parts
@@ -58,6 +59,7 @@ from lucid.sync.agreement import Agreement
 from lucid.sync.below_floor import Floors, Moment
 from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
+from lucid.sync.daily import Daily
 from lucid.types import Clock, Entropy
 
 __all__ = ["AWAY", "Opened", "is_known_device", "open_parts"]
@@ -84,6 +86,8 @@ class Opened:
         self.committer: Committer
         self.together: Together
         self.checkpoints: Checkpointer
+        self.collection: DailyCollection | None = None
+        self.daily: Daily | None = None
         self.beginning: Beginning
         self.unlocked: Unlocked
         self.state: StateDir

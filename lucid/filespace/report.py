@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lucid.errors import LocalError
 from lucid.filespace.surface import Progress, Status
@@ -134,4 +134,11 @@ def status_of(opened: Opened) -> Status:
         checkpoint_notes=tuple(filter(None, (*opened.beginning.notes, opened.checkpoints.problem))),
         hub=opened.together.hub_status(),
         devices=opened.together.devices(),
+        collection=_collection_of(opened),
     )
+
+
+def _collection_of(opened: Opened) -> dict[str, Any] | None:
+    if opened.collection is None or opened.daily is None:
+        return None
+    return opened.collection.shown(opened.daily.problem)

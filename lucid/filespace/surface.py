@@ -122,6 +122,7 @@ class Status(NamedTuple):
     checkpoint_notes: tuple[str, ...] = ()  # what this mount began from, and what it did not use
     hub: dict[str, Any] | None = None  # the link to a hub; None without one
     devices: tuple[dict[str, Any], ...] = ()  # others that are at the hub now
+    collection: dict[str, Any] | None = None  # what it frees in the store; None: it does not
 
 
 class Version(NamedTuple):

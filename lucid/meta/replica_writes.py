@@ -87,8 +87,18 @@ class Writes:
     but `_place`, which is replaced whole and may be read by any thread.
     """
 
-    def __init__(self, path: Path, key: bytes, geometry: Geometry, clock: Clock) -> None:
-        """Open or make the database. Raises DiskFull or StateDamaged."""
+    def __init__(
+        self,
+        path: Path,
+        key: bytes,
+        geometry: Geometry,
+        clock: Clock,
+        cache_kib: int = schema.CACHE_KIB,
+    ) -> None:
+        """Open or make the database; `cache_kib` of its pages are kept in memory.
+
+        Raises DiskFull or StateDamaged.
+        """
         self._path = path
         self._key = key
         self._clock = clock
@@ -104,6 +114,7 @@ class Writes:
             self._connection, _ = schema.open_database(path, key)
             self.rebuilt = str(error)
             self._load(geometry)
+        self._connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         self._commit_at = clock.monotonic() + COMMIT_S
         self._commit_writes = 2048
 

@@ -7,8 +7,9 @@ goes before or after them, as it comes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
-from lucid.errors import StoreUnavailable
+from lucid.errors import Stopped, StoreUnavailable
 from lucid.format.ops import Op
 from lucid.sync.order import Order
 
@@ -22,20 +23,23 @@ class Alone:
         self._order = order
         self._waiting: deque[Op] = deque()
 
-    def commit(self, op: Op, timeout: float) -> None:
+    def commit(self, op: Op, timeout: float, given_up: Callable[[], bool] = lambda: False) -> None:
         """Return when `op` is in the log. Raises StoreUnavailable if that takes longer than
-        `timeout` seconds (it may still come there), and what stopped writing."""
+        `timeout` seconds (it may still come there), and what stopped writing. Raises Stopped once
+        `given_up`, which is asked when the order is woken."""
         order = self._order
         order.check_writable()
         with order.news:
             self._waiting.append(op)
             order.news.notify_all()
             done = order.news.wait_for(
-                lambda: op not in self._waiting or order.stopped is not None, timeout
+                lambda: op not in self._waiting or order.stopped is not None or given_up(), timeout
             )
             if op in self._waiting:
                 self._waiting.remove(op)
                 order.check_writable()
+                if given_up():
+                    raise Stopped("Nobody waits for the change any more.")
         if not done:
             raise StoreUnavailable(
                 "The store did not take the change in time. Try again when it answers."

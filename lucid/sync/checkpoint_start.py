@@ -132,8 +132,11 @@ class CheckpointStart:
         place: Path,
         key: bytes,
         open_replica: Callable[[Path], Replica],
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
+        """`rest` is called between chunks, and between entries; what it raises ends it all."""
         self._store = store
+        self._rest = rest
         self._ring = ring
         self._origin = origin
         self._reader = reader
@@ -191,7 +194,12 @@ class CheckpointStart:
             sessions = [row for one in replica.members() for row in replica.sessions_of(one.id)]
             voices = Voices(replica.head(), manifest.state_hash, sessions)
             reader = LogReader(self._store, self._ring, replica, self._origin)
-            follow(reader, replica, entries, on_entry=voices.heard)
+
+            def heard(found: Accepted) -> None:
+                voices.heard(found)
+                self._rest()
+
+            follow(reader, replica, entries, on_entry=heard)
             count = voices.count(replica.floor())
             check(replica)
         finally:
@@ -224,6 +232,7 @@ class CheckpointStart:
                 if pack(list(row_key(rows[0]))) != ref.first_key:
                     raise FormatError("A chunk begins with another key than its manifest says.")
                 loader.add(rows)
+                self._rest()
             if loader.finish() != EntryRef(sequence, manifest.entry_hash):
                 raise CorruptObject("The state in it stands at another entry of the log.")
         except BaseException:

@@ -80,6 +80,15 @@ def test_what_was_removed_goes_after_the_retention(
     assert lucid.json("gc", store.as_uri(), "--delete")["freed_objects"] == 0
 
 
+def test_too_short_a_retention_of_a_mount(lucid: Lucid, store: Path, tmp_path: Path) -> None:
+    """S-609: refused before anything is asked."""
+    point = tmp_path / "point"
+    point.mkdir()
+    mount = ("mount", store.as_uri(), str(point), "--retention")
+    assert "at least 2 days" in lucid.error(2, *mount, "47h")
+    assert "is no time" in lucid.error(2, *mount, "Never")
+
+
 def test_too_short_a_retention(lucid: Lucid, store: Path) -> None:
     """S-601."""
     assert "at least 2 days" in lucid.error(2, "gc", store.as_uri(), "--retention", "47h")

@@ -23,3 +23,18 @@ def test_no_checkpoint_is_not_spoken_of() -> None:
     none = {"checkpoint": 0, "checkpoint_age_s": None, "checkpoint_notes": ()}
     assert status._checkpoint(none) == []
     assert status._checkpoint({}) == [], "a daemon of an older version"
+
+
+def test_what_was_collected() -> None:
+    """S-611."""
+    found = {
+        "retention_s": 604_800, "age_s": 90_000.0, "freed_bytes": 5 << 20, "freed_objects": 12,
+        "problem": "", "note": "",
+    }  # fmt: skip
+    line = ("collected", "5.0 MiB in 12 objects freed 1 day ago", "")
+    assert status._collection({"collection": found}) == [line]
+    told = {**found, "age_s": None, "problem": "The store is cut off."}
+    line = ("collected", "nothing freed yet. The store is cut off.", "yellow")
+    assert status._collection({"collection": told}) == [line]
+    assert status._collection({"collection": None}) == []
+    assert status._collection({}) == [], "a daemon of an older version"

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from lucid.config import DAY_S
 from lucid.errors import CorruptObject, HistoryFork, StateMismatch, StoreUnfit, UsageError
 from lucid.filespace import Filespace, collecting, init
-from lucid.filespace.collection import DAY_S, Collection
+from lucid.filespace.collection import Collection
 from lucid.filespace.fsck import check
 from lucid.format.floor import encode_floor
 from lucid.format.names import (
@@ -303,7 +304,7 @@ def test_a_checkpoint_of_another_state(space: Space, monkeypatch: pytest.MonkeyP
         write_until(fs, EVERY + 6)
     age(space, 8)
     hashes = iter([b"1" * 32, b"2" * 32])
-    monkeypatch.setattr(collecting, "_hash_of", lambda replica: next(hashes))
+    monkeypatch.setattr(collecting, "_hash_of", lambda replica, rest: next(hashes))
     data = keys(space, "data/")
     with pytest.raises(StateMismatch, match="Nothing was deleted"):
         gc(space, delete=True)

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lucid.filespace.collection import RETENTION_S, Collection
+from lucid.config import RETENTION_S
+from lucid.filespace.collection import Collection
 from lucid.filespace.leftovers import Leftovers
 from lucid.format.change import SegmentRow
 from lucid.format.names import segment_key
