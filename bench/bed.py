@@ -23,8 +23,8 @@ __all__ = ["CHUNK", "MB", "SMALLER_IS_BETTER", "TINY", "Bed", "Phase", "Sizes", 
 MB = 1_000_000
 MiB = CHUNK = 1 << 20
 SMALLER_IS_BETTER = {
-    "s", "first byte ms", "p50 ms", "p99 ms", "cpu s", "requests", "sent MB", "fetched MB",
-    "peak MiB",
+    "s", "first byte ms", "p50 ms", "p99 ms", "read p50 ms", "read p99 ms", "write p50 ms",
+    "write p99 ms", "cpu s", "requests", "sent MB", "fetched MB", "peak MiB",
 }  # fmt: skip
 
 

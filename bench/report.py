@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,8 +15,11 @@ from typing import Any
 
 from bench.bed import SMALLER_IS_BETTER
 
-__all__ = ["Result", "compare", "load", "ratio_lines", "save", "table"]
+__all__ = [
+    "Result", "compare", "load", "origin", "ratio_lines", "save", "side_by_side", "table",
+]  # fmt: skip
 
+RATES = ("per s", "MB/s", "s")
 MAIN = ("MB/s", "per s", "s", "first byte ms", "p50 ms", "p99 ms", "cpu s", "requests")
 """Figures of the table, in order; JSON has all."""
 NOTEWORTHY = 1.1
@@ -101,6 +104,55 @@ def table(result: Result) -> Iterator[str]:
         words = "  ".join(f"{_spread(figures[name])} {name}" for name in shown)
         safe = f"  [on {result.durable[phase]}]" if phase in result.durable else ""
         yield f"  {phase:<32} {words}{safe}"
+
+
+def side_by_side(results: Sequence[Result]) -> Iterator[str]:
+    """Tables as pages have them: one a scenario and distance, with a column for each peer."""
+    for scenario, far in dict.fromkeys((each.scenario, each.round_trip_ms) for each in results):
+        columns = [
+            each for each in results if (each.scenario, each.round_trip_ms) == (scenario, far)
+        ]
+        rows = dict.fromkeys(
+            (phase, name)
+            for each in columns
+            for phase, figures in each.figures.items()
+            for name in _telling(figures)
+        )
+        lines = [[f"{scenario}, {far:g} ms away", *(each.peer for each in columns)]]
+        for phase, name in rows:
+            found = [each.figures.get(phase, {}).get(name) for each in columns]
+            cells = (_spread(values) if values else "" for values in found)
+            lines.append([f"{phase}, {name}", *cells])
+            if name in RATES and any(phase in each.durable for each in columns):
+                safe = (each.durable.get(phase, "") for each in columns)
+                lines.append(["  is then safe on", *safe])
+        yield from _aligned(lines)
+        yield ""
+
+
+def _telling(figures: Mapping[str, list[float]]) -> list[str]:
+    """The first rate that a phase has, the longest waits, and what it costs."""
+    rate = next((name for name in RATES if name in figures), None)
+    rest = ("first byte ms", "p99 ms", "cpu s", "peak MiB")
+    return [name for name in (rate, *rest) if name in figures and name is not None]
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    for number, line in enumerate(lines):
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        yield f"| {' | '.join(cells)} |"
+        if number == 0:
+            yield f"|{'|'.join('-' * (width + 2) for width in widths)}|"
+
+
+def origin(path: Path) -> Iterator[str]:
+    """What was measured when, with which command, on what."""
+    kept = json.loads(path.read_text())
+    yield f"{kept['version']}, {kept['when']}"
+    yield f"    {kept['command']}"
+    yield ", ".join(f"{name} {value}" for name, value in kept["machine"].items())
+    yield ""
 
 
 def _spread(values: list[float]) -> str:

@@ -135,7 +135,7 @@ def _way(store: Mapping[str, float]) -> str:
     """What a slow read of the store hangs on."""
     if store["get"] < OF_LINE * store["get one"]:
         return "more connections bring no more: its own rate, or the line to it"
-    return "each connection is slow, and several at once are not: the distance"
+    return "one connection alone is slower: the distance to it"
 
 
 def _slowest(job: str, rates: Mapping[str, float], why_store: str = "") -> Limit:

@@ -66,3 +66,21 @@ def test_the_table_tells_the_spread_and_what_is_safe() -> None:
     assert title == "random, lucid, 20 ms away"
     assert "100 (50 to 200) MB/s" in line
     assert line.endswith("[on the store]")
+
+
+def test_a_page_has_a_column_for_each_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.json"
+    other = Result("random", "rclone", 20.0, 100.0)
+    other.add({"64 KiB, cold": {"s": 2.0}}, {})
+    save(path, [result(), other, Result("small", "lucid", 0.0, 0.0)], ["./build.sh", "bench"])
+    assert bench.main(["table", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "    ./build.sh bench" in lines
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+    assert rows[0] == ["random, 20 ms away", "lucid", "rclone"]
+    assert ["4 KiB, cold, MB/s", "100 (50 to 200)", ""] in rows
+    assert ["is then safe on", "the store", ""] in rows
+    assert ["64 KiB, cold, s", "", "2"] in rows
+    assert ["small, 0 ms away", "lucid"] in rows

@@ -10,7 +10,8 @@ import pytest
 
 from bench import __main__ as bench
 from bench.bed import CHUNK, TINY, Bed
-from bench.peer import Place
+from bench.flames import Flames
+from bench.peer import Place, program
 from bench.peers import PEERS, Disk
 from bench.scenarios import SCENARIOS, raw_reads, run
 from tests.seaweed import S3Server, s3_server
@@ -87,6 +88,20 @@ def test_on_a_peer(peer: str, s3_server: S3Server, tmp_path: Path) -> None:
 
 
 @needs_gcc
+@pytest.mark.mount
+@pytest.mark.slow
+def test_a_profile(s3_server: S3Server, tmp_path: Path) -> None:
+    if program("py-spy") is None:
+        pytest.skip("py-spy is not installed")
+    flames = Flames("small", tmp_path)
+    run(s3_server, (0.0, 0.0), PEERS["lucid"], "small", TINY, tmp_path, flames.watch)
+    made = flames.finish()
+    if not made:
+        pytest.skip("py-spy may not look into other processes here")
+    assert all("</svg>" in path.read_text() for path in made)
+
+
+@needs_gcc
 def test_the_limit_of_the_store(s3_server: S3Server, tmp_path: Path) -> None:
     before = dict(os.environ)
     found = raw_reads(s3_server, (0.0, 0.0), TINY, tmp_path)
@@ -115,5 +130,5 @@ def test_names_that_are_not_there(given: list[str], capsys: pytest.CaptureFixtur
 def test_the_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--help"]) == 0
     out = capsys.readouterr().out
-    for verb in ("peers", "compare", "--profile", "--install", "--steps"):
+    for verb in ("peers", "compare", "table", "--profile", "--install", "--steps"):
         assert verb in out
