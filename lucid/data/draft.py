@@ -71,6 +71,10 @@ class Draft:
         self.patches: dict[int, list[PatchPlace]] = {}
         self.patched = False
         """The journal has held patches of it: each cut must be an image there, behind them."""
+        self.cut_to: int | None = None
+        """The smallest size since the last image record, where it was cut since and patched."""
+        self.shortened: list[tuple[Live, int]] = []
+        """Patches that were cut since, and how many of their bytes count."""
         self.stale: list[Live] = []
         """Patches whose blocks were sealed since. The journal keeps them until it holds the record
         that names the sealed blocks."""

@@ -151,9 +151,9 @@ class Drafting:
             draft.truncated = draft.truncated or size == 0
             draft.touch(self._clock.time_ns(), self._clock.monotonic())
             if draft.patched:
-                # Recovery cuts patches by the sizes of the images behind them, those too that lie
-                # under blocks sealed since: without those blocks they would come up again.
-                self.save(draft)
+                # Not saved now: until a FLUSH, what was there when the last one came is what a
+                # crash brings back, and nothing else. A program may be about to write it anew.
+                draft.cut_to = size if draft.cut_to is None else min(draft.cut_to, size)
             return
         draft.size = size
         draft.touch(self._clock.time_ns(), self._clock.monotonic())
@@ -179,7 +179,7 @@ class Drafting:
                 place.live for place in places if place.start >= within or block > last
             )
             for place in kept:
-                self._book.shorten(place.live, place.end - place.start)
+                draft.shortened.append((place.live, place.end - place.start))
             if kept:
                 draft.patches[block] = kept
 
@@ -296,7 +296,12 @@ class Drafting:
     def _save_image(
         self, draft: Draft, patches: Iterable[tuple[int, int, int]], released: bool = False
     ) -> None:
-        records: list[ImageRecord | Patch] = [ImageRecord(draft.ino, self._image(draft, released))]
+        image = self._image(draft, released)
+        records: list[ImageRecord | Patch] = [ImageRecord(draft.ino, image)]
+        if draft.cut_to is not None and draft.cut_to < image.size:
+            # Recovery cuts patches by the sizes of the images behind them, those too that lie under
+            # blocks sealed since: without those blocks they would come up again.
+            records.insert(0, ImageRecord(draft.ino, image._replace(size=draft.cut_to)))
         places: list[tuple[int, int, int]] = []
         for block, start, end in patches:
             data = draft.dirty[block].data
@@ -306,10 +311,15 @@ class Drafting:
                 places.append((block, low, high))
         self.settle_patches(draft)
         lives = self._book.append_many(records)
-        self._book.release([draft.image, *draft.stale])
+        first = len(lives) - len(places) - 1
+        for live, length in draft.shortened:
+            self._book.shorten(live, length)
+        self._book.release([draft.image, *draft.stale, *lives[:first]])
         draft.stale.clear()
-        draft.image = lives[0]
-        for (block, start, end), live in zip(places, lives[1:], strict=True):
+        draft.shortened.clear()
+        draft.cut_to = None
+        draft.image = lives[first]
+        for (block, start, end), live in zip(places, lives[first + 1 :], strict=True):
             draft.patches.setdefault(block, []).append(PatchPlace(start, end, live))
         for block in {block for block, _, _ in places}:
             draft.dirty[block].unsaved.clear()

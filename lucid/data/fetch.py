@@ -55,9 +55,12 @@ Source = tuple[int, int, memoryview]
 class _Flight:
     """One GET. `arrived` and `error` are guarded by its condition; the rest is written once."""
 
-    __slots__ = ("arrived", "data", "demand", "done", "error", "length", "news", "slot", "start")
+    __slots__ = (
+        "arrived", "data", "demand", "done", "error", "length", "news", "number", "slot", "start",
+    )  # fmt: skip
 
-    def __init__(self, slot: int, start: int, length: int, demand: bool) -> None:
+    def __init__(self, number: int, slot: int, start: int, length: int, demand: bool) -> None:
+        self.number = number
         self.slot = slot
         self.start = start
         self.length = length
@@ -99,6 +102,8 @@ class Fetcher:
         self._ahead_limit = max(1, workers // 2)
         self._units: dict[tuple[int, int], _Flight] = {}
         self._spare: list[bytearray] = []
+        self._flights = 0
+        """How many have begun so far: each has its number."""
         self._closed = False
         self._is_silent = False
         """A read has waited in vain, and no byte came since. A moment late is fine."""
@@ -121,7 +126,18 @@ class Fetcher:
         """
         timeout = min(self._timeout_s, SILENT_TIMEOUT_S) if self._is_silent else self._timeout_s
         deadline = self._clock.monotonic() + timeout
+        ranges = list(ranges)
+        newest = self._flights
         flights = self._begin(ranges, demand=True)
+        try:
+            return self._landed(flights, deadline)
+        except StoreUnavailable:
+            if all(flight.number > newest for flight, _ in flights):
+                raise
+        # It failed for somebody who asked earlier; the store may be back since.
+        return self._landed(self._begin(ranges, demand=True), deadline)
+
+    def _landed(self, flights: list[tuple[_Flight, int]], deadline: float) -> list[Source]:
         sources: list[Source] = []
         for flight, end in flights:
             self._wait(flight, end, deadline)
@@ -185,7 +201,8 @@ class Fetcher:
                     stop = at
                     while stop < end and stop - at < GET_MAX and self._flying(token, stop) is None:
                         stop = min(end, (stop // UNIT + 1) * UNIT)
-                    flight = _Flight(slot, at, stop - at, demand)
+                    self._flights += 1
+                    flight = _Flight(self._flights, slot, at, stop - at, demand)
                     self._map.retain(slot)
                     for unit in range(at // UNIT, -(-stop // UNIT)):
                         self._units[token, unit] = flight

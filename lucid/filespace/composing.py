@@ -219,8 +219,12 @@ class _Composing:
             next_op_id=self._next_op_id,
             published=self._published,
             renew=lambda draft: self._renewing.draft(draft),
+            is_rewritten=self._is_rewritten,
         )
         self._closing.callback(self._publisher.close)
+
+    def _is_rewritten(self, draft: Draft) -> bool:
+        return draft.truncated and self._opened.files.writers(draft.ino) > 0
 
     def _applier(self) -> _Applier:
         session, replica = self._ground.session, self._ground.replica

@@ -47,8 +47,10 @@ class Publisher:
         next_op_id: Callable[[], int],
         published: Callable[[Draft, int, Effect], None],
         renew: Callable[[Draft], None],
+        is_rewritten: Callable[[Draft], bool],
     ) -> None:
-        """renew: seals again what no entry may name any more; called with the draft's lock held."""
+        """renew: seals again what no entry may name any more; called with the draft's lock held.
+        is_rewritten: whether somebody who cut it to nothing has it open for writing."""
         self._order = order
         self._table = table
         self._drafting = drafting
@@ -56,9 +58,12 @@ class Publisher:
         self._next_op_id = next_op_id
         self._published = published
         self._renew = renew
+        self._is_rewritten = is_rewritten
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._waiting: deque[Draft] = deque()
+        self._asked: list[Draft] = []
+        """Those that somebody waits for."""
         self._holds: dict[int, Hold] = {}
         self._closed = threading.Event()
         self.problem = ""
@@ -94,12 +99,15 @@ class Publisher:
         if self._attempt(draft, fetch=True):
             return
         # Its writers are quicker than the store: the thread goes on trying.
+        with self._work:
+            self._asked.append(draft)
         self._queue(draft)
         with self._work:
             done = self._work.wait_for(
                 lambda: draft.gone or draft.failure or self._closed.is_set(),
                 PUBLISH_WAIT_S if timeout is None else timeout,
             )
+            self._asked.remove(draft)
         if not done:
             raise TimedOut("A file is written faster than it can be published; try again.")
 
@@ -204,7 +212,14 @@ class Publisher:
                 if self._closed.is_set():
                     return
                 draft = self._waiting[0]
-            if self._try(draft):
+                left_alone = draft not in self._asked and self._is_rewritten(draft)
+                if left_alone:
+                    # Others see the old content or the whole new one: its RELEASE publishes that.
+                    self._waiting.popleft()
+                    self._work.notify_all()
+            if left_alone:
+                self._end_hold(draft, placed=False)
+            elif self._try(draft):
                 with self._work:
                     self._waiting.remove(draft)
                     self._work.notify_all()

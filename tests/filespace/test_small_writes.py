@@ -118,6 +118,35 @@ def test_what_was_cut_off_a_patch_does_not_come_back(writer: Writer) -> None:
     writer.check()
 
 
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_a_file_that_was_being_written_anew_is_the_old_one(
+    writer: Writer, is_emptied: bool
+) -> None:
+    """S-32, after a crash too, also where the old one was not published yet."""
+    writer.write(100, b"patched")
+    writer.write(BLOCK + 7, b"also")
+    writer.close()
+    handle = writer.fs.tree.open(writer.ino, os.O_WRONLY | os.O_TRUNC)
+    writer.fs.tree.write(handle, 0, b"half of it")
+    writer.fs.tree.set_attributes(writer.ino, size=4, handle=handle)
+    if is_emptied:
+        empty_journal(writer.fs)
+    writer.die_and_return(offline=True)
+    writer.check()
+
+
+def test_a_file_that_was_written_anew_is_the_new_one(writer: Writer) -> None:
+    writer.write(100, b"patched")
+    writer.close()
+    writer.handle = writer.fs.tree.open(writer.ino, os.O_RDWR | os.O_TRUNC)
+    writer.want = bytearray()
+    writer.write(50, b"all of it")
+    writer.close()
+    empty_journal(writer.fs)
+    writer.die_and_return(offline=True)
+    writer.check()
+
+
 def test_a_cut_outlives_an_emptied_journal(writer: Writer) -> None:
     writer.write(2 * BLOCK + 10, b"x" * 100)
     writer.flush()
