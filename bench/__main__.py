@@ -61,7 +61,9 @@ def peers(arguments: Sequence[str]) -> None:
         install()
         return
     results: list[Result] = []
-    print("Each line: median (least to most) of the runs; [on what was written is then safe on].\n")
+    print(
+        "Each line: median (least to most) of the runs; [survives what a written file then does].\n"
+    )
     try:
         for result in _results(asked):
             results.append(result)

@@ -53,8 +53,8 @@ class Place:
 
 
 class Durable(NamedTuple):
-    """Where what was written is for good when a program has waited for its close, for fsync, or for
-    `settle`; what would survive then."""
+    """What a file would survive when a program has waited for its close, for fsync, or for
+    `settle`."""
 
     close: str
     fsync: str

@@ -26,16 +26,16 @@ __all__ = ["PEERS", "Peer", "Place"]
 SECRET = "bench bench bench"
 CACHE_MIB = 20_000
 SETTLE_S = 1800
-LOCAL = "this machine's disk"
-STORE = "the store"
-APART = "the store, but names on this machine's disk"
+KILLED = "a killed process"
+POWER = "loss of power"
+MACHINE = "loss of the machine"
 
 
 class Lucid(Peer):
     """This project."""
 
     name = "lucid"
-    durable = Durable(close="a killed daemon", fsync=LOCAL, settle=STORE)
+    durable = Durable(close=KILLED, fsync=POWER, settle=MACHINE)
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
@@ -131,11 +131,12 @@ class Daemon(Peer):
 
 
 class JuiceFS(Daemon):
-    """Writes are in the store when a file is closed or synced; metadata never leaves this disk."""
+    """Data is in the store when a file is closed or synced; its names never leave this disk, and the
+    data is worth nothing without them."""
 
     name = "juicefs"
     binary = "juicefs"
-    durable = Durable(close=APART, fsync=APART, settle=APART)
+    durable = Durable(close=POWER, fsync=POWER, settle=POWER)
     options: tuple[str, ...] = ()
 
     def settle(self) -> None:
@@ -172,7 +173,7 @@ class JuiceFSWriteback(JuiceFS):
     """The same, but what is written waits on the disk, not encrypted, and goes up later."""
 
     name = "juicefs-writeback"
-    durable = Durable(close=LOCAL, fsync=LOCAL, settle=APART)
+    durable = Durable(close=KILLED, fsync=f"{KILLED}, at least", settle=POWER)
     options = ("--writeback",)
 
     def settle(self) -> None:
@@ -192,7 +193,7 @@ class Rclone(Daemon):
 
     name = "rclone"
     binary = "rclone"
-    durable = Durable(close=LOCAL, fsync="memory of the kernel", settle=STORE)
+    durable = Durable(close=KILLED, fsync=KILLED, settle=MACHINE)
 
     def make(self) -> None:
         self._control = free_port()
@@ -234,7 +235,7 @@ class Gocryptfs(Daemon):
 
     name = "gocryptfs"
     binary = "gocryptfs"
-    durable = Durable(close="memory of the kernel", fsync=LOCAL, settle=LOCAL)
+    durable = Durable(close=KILLED, fsync=POWER, settle=POWER)
     uses_store = False
 
     def make(self) -> None:
@@ -257,7 +258,7 @@ class Disk(Peer):
     """The local disk itself, nothing sealed, nothing mounted: the limit of every cache."""
 
     name = "disk"
-    durable = Durable(close="memory of the kernel", fsync=LOCAL, settle=LOCAL)
+    durable = Durable(close=KILLED, fsync=POWER, settle=POWER)
     uses_store = False
 
     @classmethod

@@ -102,7 +102,7 @@ def table(result: Result) -> Iterator[str]:
         if {"MB/s", "per s"} & set(shown) and "s" in shown:
             shown.remove("s")
         words = "  ".join(f"{_spread(figures[name])} {name}" for name in shown)
-        safe = f"  [on {result.durable[phase]}]" if phase in result.durable else ""
+        safe = f"  [survives {result.durable[phase]}]" if phase in result.durable else ""
         yield f"  {phase:<32} {words}{safe}"
 
 
@@ -125,7 +125,7 @@ def side_by_side(results: Sequence[Result]) -> Iterator[str]:
             lines.append([f"{phase}, {name}", *cells])
             if name in RATES and any(phase in each.durable for each in columns):
                 safe = (each.durable.get(phase, "") for each in columns)
-                lines.append(["  is then safe on", *safe])
+                lines.append(["  survives", *safe])
         yield from _aligned(lines)
         yield ""
 

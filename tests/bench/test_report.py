@@ -15,7 +15,7 @@ def result(rate: float = 100.0, p99: float = 4.0, peer: str = "lucid") -> Result
     made = Result("random", peer, 20.0, 100.0)
     for factor in (0.5, 1.0, 2.0):
         phase = {"MB/s": rate * factor, "s": 1.0, "p99 ms": p99}
-        made.add({"4 KiB, cold": phase}, {"4 KiB, cold": "the store"})
+        made.add({"4 KiB, cold": phase}, {"4 KiB, cold": "loss of power"})
     return made
 
 
@@ -65,7 +65,7 @@ def test_the_table_tells_the_spread_and_what_is_safe() -> None:
     title, line = table(result())
     assert title == "random, lucid, 20 ms away"
     assert "100 (50 to 200) MB/s" in line
-    assert line.endswith("[on the store]")
+    assert line.endswith("[survives loss of power]")
 
 
 def test_a_page_has_a_column_for_each_peer(
@@ -81,6 +81,6 @@ def test_a_page_has_a_column_for_each_peer(
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
     assert rows[0] == ["random, 20 ms away", "lucid", "rclone"]
     assert ["4 KiB, cold, MB/s", "100 (50 to 200)", ""] in rows
-    assert ["is then safe on", "the store", ""] in rows
+    assert ["survives", "loss of power", ""] in rows
     assert ["64 KiB, cold, s", "", "2"] in rows
     assert ["small, 0 ms away", "lucid"] in rows
