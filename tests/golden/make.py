@@ -1,14 +1,17 @@
-"""Makes a golden filespace: `python -m tests.golden.make DIRECTORY NAME`, once for each format.
+"""Makes a golden filespace: `python -m tests.golden.make DIRECTORY NAME RULES`, once for each
+format and each number of rules.
 
 What it writes is then frozen: later builds must open it for ever. Two devices work in it, one after
 the other and at once, so that the log has sessions, rebases, a conflict copy and holes in its ids.
-The manifest is made from what was written, not from what is read back.
+The manifest is made from what was written, not from what is read back. Under rules 3 most of that
+becomes eight days old; then the log is cut at a floor, and the two go on without new checkpoints.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 import sys
 import tarfile
@@ -20,9 +23,14 @@ from typing import Any
 from lucid.config import Config
 from lucid.crypto.passphrase import Stretch
 from lucid.filespace import Filespace, connect, init
+from lucid.filespace.collecting import collect
+from lucid.format.checkpoint import CHECKPOINT_EVERY
 
 PASSPHRASE = "golden words for ever"
 BLOCK = 64 * 1024
+EVERY = 8
+"""Entries from one checkpoint to the next, until there is a floor."""
+DAYS_8_S = 8 * 86_400
 TIME_NS = 1_700_000_000_123_456_789
 
 
@@ -54,8 +62,12 @@ class Maker:
         self.tree[path] = {"kind": "link", "target": target}
 
 
-def open_device(url: str, state: Path) -> Filespace:
-    return connect(url, passphrase=PASSPHRASE, config=Config(state_dir=state, poll_idle_s=0.2))
+def open_device(url: str, state: Path, every: int) -> Filespace:
+    config = Config(
+        state_dir=state, poll_idle_s=0.2, checkpoint_every=every, checkpoint_wait_s=0.0,
+        retention_s=None,
+    )  # fmt: skip
+    return connect(url, passphrase=PASSPHRASE, config=config)
 
 
 def fill(maker: Maker, fs: Filespace) -> None:
@@ -122,23 +134,73 @@ def meet(maker: Maker, one: Filespace, two: Filespace) -> None:
     }  # fmt: skip
 
 
-def make(folder: Path, name: str, cipher: str) -> None:
-    maker = Maker()
+def to_be_freed(maker: Maker, fs: Filespace) -> None:
+    """Older versions of a file, each in a segment of its own, and a file that is gone."""
+    fs.write_bytes("/a/gone for good", data(6, 3000))
+    fs.sync()
+    fs.remove("/a/gone for good")
+    fs.sync()
+    for number in range(2 * EVERY):
+        maker.file(fs, "/a/rewritten", data(200 + number, 3000))
+        fs.sync()
+        assert fs.tree._opened.checkpoints.wait_idle(60)
+
+
+def cut(url: str, store: Path, one: Filespace) -> int:
+    """All of it is old; something is new; then it is collected. Returns the floor."""
+    for path in store.rglob("*"):
+        if path.is_file():
+            # Data is put long before its entry, as if uploads took that long: it is to go.
+            days = DAYS_8_S + 7200 if path.relative_to(store).parts[0] == "data" else DAYS_8_S
+            then = path.stat().st_mtime - days
+            os.utime(path, (then, then))
+    one.write_bytes("/a/new", b"to be gone again")
+    one.sync()
+    one.remove("/a/new")
+    one.sync()
+    done = collect(url, PASSPHRASE, delete=True, every=EVERY)
+    assert done.segments.count > EVERY and done.log.count and done.checkpoint, done
+    assert one.refresh()
+    return done.floor
+
+
+def go_on(maker: Maker, fs: Filespace) -> None:
+    """More entries than there are up to the last checkpoint, and what rules 2 brought."""
+    for number in range(6 * EVERY):
+        maker.file(fs, f"/later {number:02}", data(300 + number, 50))
+        fs.sync()
+    for seed in (7, 8):
+        fs.write_bytes("/restored", data(seed, 9000))
+        fs.sync()
+    fs.restore("/restored", fs.versions("/restored")[0].number)
+    maker.holds("/restored", data(7, 9000))
+    fs.sync()
+
+
+def make(folder: Path, name: str, cipher: str, rules: int) -> None:
+    maker, floor = Maker(), 0
+    every = EVERY if rules >= 3 else CHECKPOINT_EVERY
     with tempfile.TemporaryDirectory() as place:
         top = Path(place)
         (top / "store").mkdir()
         url = f"file://{top}/store"
         created = init(
             url, passphrase=PASSPHRASE, name="Golden", block_size=BLOCK, cipher=cipher,
-            member="founder", stretch=Stretch(1, 64 << 20),
+            member="founder", stretch=Stretch(1, 64 << 20), rules=rules,
         )  # fmt: skip
-        with open_device(url, top / "one") as one:
+        with open_device(url, top / "one", every) as one:
             fill(maker, one)
-            with open_device(url, top / "two") as two:
+            if rules >= 3:
+                to_be_freed(maker, one)
+                floor = cut(url, top / "store", one)
+        with open_device(url, top / "one", CHECKPOINT_EVERY) as one:
+            if floor:
+                go_on(maker, one)
+            with open_device(url, top / "two", CHECKPOINT_EVERY) as two:
                 meet(maker, one, two)
         about = {
             "cipher": cipher, "passphrase": PASSPHRASE, "recovery": created.recovery_code,
-            "tree": dict(sorted(maker.tree.items())),
+            "rules": rules, "floor": floor, "tree": dict(sorted(maker.tree.items())),
         }  # fmt: skip
         (folder / f"{name}.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
         with tarfile.open(folder / f"{name}.tar.xz", "w:xz") as archive:
@@ -148,4 +210,5 @@ def make(folder: Path, name: str, cipher: str) -> None:
 
 if __name__ == "__main__":
     for cipher in ("aegis-256", "xchacha20-poly1305"):
-        make(Path(sys.argv[1]), f"{sys.argv[2]}-{cipher.partition('-')[0]}", cipher)
+        name = f"{sys.argv[2]}-{cipher.partition('-')[0]}"
+        make(Path(sys.argv[1]), name, cipher, int(sys.argv[3]))

@@ -204,3 +204,20 @@ def test_damaged_records(golden: Golden, lost: str) -> None:
     damage(golden)
     with pytest.raises(error):
         golden.connect().close()
+
+
+def test_the_floor_and_what_is_above_it(golden: Golden) -> None:
+    """Under rules 3: the log begins there, older versions are gone, later ones are not."""
+    floor = golden.about.get("floor", 0)
+    with golden.connect() as fs:
+        replica = fs.tree._parts.replica
+        assert replica.floor() == floor
+        assert int(replica.value("rules") or b"1") == golden.about.get("rules", 1)
+        if floor:
+            first, second = [int(path.name, 16) for path in golden.paths("log/*")][:2]
+            assert first == 1 and 2 < second <= floor
+            # Of 16: what the floor's own entry has replaced is still there.
+            assert len(fs.versions("/a/rewritten")) == 2
+            assert len(fs.versions("/restored")) == 3
+            removed = {one.name for one in fs.removed("/a")}
+            assert b"new" in removed and b"gone for good" not in removed
