@@ -240,7 +240,7 @@ names_tests() {
 # The whole suite as two processes side by side: it waits more than it computes. What the second
 # one says comes after the first has ended.
 test_in_halves() {
-    local half=(tests/golden tests/hostile tests/local tests/meta tests/model)
+    local half=(tests/fault tests/golden tests/hostile tests/local tests/meta tests/model)
     half+=(tests/mount tests/sync)
     local log=build/tests-second-half.log status=0 other_status=0
     local first="$TMPDIR/1" second="$TMPDIR/2"

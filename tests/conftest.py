@@ -44,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell starts what runs in the background so, and every program of a test would inherit
         # it: nobody could interrupt one.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # The same, by nohup.
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
