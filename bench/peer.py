@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,7 @@ __all__ = ["Durable", "Peer", "Place", "drop_page_cache", "program"]
 COMMAND_S = 1800
 READY_S = 60
 LOOK_S = 0.01
+UNMOUNT = (shutil.which("fusermount3") or "fusermount", "-u")
 INSTALLED = Path(__file__).resolve().parents[1] / "build" / "peers" / "bin"
 """Where `./build.sh bench peers --install` puts programs that are not the system's."""
 
@@ -121,13 +124,28 @@ class Peer(ABC):
 
     @contextmanager
     def mounted(self) -> Iterator[None]:
-        """Make it, and have it mounted within."""
+        """Make it, and have it mounted within; what fails leaves neither mount nor process."""
         self.make()
-        self.start(fresh=True)
         try:
+            self.start(fresh=True)
             yield
-        finally:
             self.end()
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """End it at once, whatever waits to be sent."""
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                kill(pid)
+        # Whether it is mounted cannot be asked: a mount of the dead answers nothing.
+        subprocess.run(
+            [*UNMOUNT, "-z", str(self.mountpoint)],
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=COMMAND_S,
+        )
 
     def run(self, *command: str, **variables: str) -> str:
         """A command's output. Raises RuntimeError with its last words."""
@@ -156,9 +174,18 @@ class Peer(ABC):
 
     def unmount(self, process: subprocess.Popen[bytes]) -> None:
         """Unmount, and wait for the daemon's end."""
-        tool = shutil.which("fusermount3") or "fusermount"
-        self.run(tool, "-u", str(self.mountpoint))
+        self.run(*UNMOUNT, str(self.mountpoint))
         process.wait(COMMAND_S)
+
+
+def kill(pid: int) -> None:
+    """Returns when the process has ended. Raises ProcessLookupError when it is not there."""
+    handle = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        select.select([handle], [], [], READY_S)
+    finally:
+        os.close(handle)
 
 
 def with_children(pid: int) -> list[int]:

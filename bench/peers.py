@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.peer import LOOK_S, Durable, Peer, Place, program, with_children
+from bench.peer import COMMAND_S, LOOK_S, Durable, Peer, Place, program, with_children
 from lucid.mount.control import Call
 
 __all__ = ["PEERS", "Peer", "Place"]
@@ -26,6 +26,8 @@ __all__ = ["PEERS", "Peer", "Place"]
 SECRET = "bench bench bench"
 CACHE_MIB = 20_000
 SETTLE_S = 1800
+RCLONE_QUIET_S = 0.3
+"""Stands in each of its figures that waits for the store."""
 KILLED = "a killed process"
 POWER = "loss of power"
 MACHINE = "loss of the machine"
@@ -118,6 +120,11 @@ class Daemon(Peer):
         self.unmount(self._process)
         self._process = None
 
+    def give_up(self) -> None:
+        super().give_up()
+        if self._process is not None:
+            self._process.wait(COMMAND_S)
+
     def pids(self) -> Sequence[int]:
         return with_children(self._process.pid) if self._process else []
 
@@ -131,8 +138,8 @@ class Daemon(Peer):
 
 
 class JuiceFS(Daemon):
-    """Data is in the store when a file is closed or synced; its names never leave this disk, and the
-    data is worth nothing without them."""
+    """Data is in the store when a file is closed or synced; its names never leave this disk, and
+    the data is worth nothing without them."""
 
     name = "juicefs"
     binary = "juicefs"
@@ -217,7 +224,16 @@ class Rclone(Daemon):
         )  # fmt: skip
 
     def settle(self) -> None:
-        until_true(lambda: not self._waiting(), "rclone did not send all its files.")
+        """It is quiet for a while: a file that was closed is not queued at once."""
+        busy_at = time.monotonic()
+
+        def is_quiet() -> bool:
+            nonlocal busy_at
+            if self._waiting():
+                busy_at = time.monotonic()
+            return time.monotonic() - busy_at > RCLONE_QUIET_S
+
+        until_true(is_quiet, "rclone did not send all its files.")
 
     def _waiting(self) -> int:
         """Files that are not in the store yet."""

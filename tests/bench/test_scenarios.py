@@ -90,6 +90,39 @@ def test_on_a_peer(peer: str, s3_server: S3Server, tmp_path: Path) -> None:
 @needs_gcc
 @pytest.mark.mount
 @pytest.mark.slow
+@pytest.mark.parametrize("peer", [name for name in PEERS if name != "disk"])
+def test_what_fails_leaves_nothing(
+    peer: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mount, no process, no directory, no bucket; also while files are open."""
+    if why := PEERS[peer].why_not():
+        pytest.skip(why)
+    pids: list[int] = []
+
+    def fail(bed: Bed) -> None:
+        pids.extend(bed.peer.pids())
+        with (bed.top / "open").open("wb") as file:
+            file.write(b"unsent")
+            raise RuntimeError("It went wrong.")
+
+    monkeypatch.setitem(SCENARIOS, "small", fail)
+    with pytest.raises(RuntimeError, match=r"It went wrong\."):
+        run(s3_server, (0.0, 0.0), PEERS[peer], "small", TINY, tmp_path)
+    assert pids and not [pid for pid in pids if is_running(pid)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def is_running(pid: int) -> bool:
+    """Not one that has ended and that its parent has only not waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@needs_gcc
+@pytest.mark.mount
+@pytest.mark.slow
 def test_a_profile(s3_server: S3Server, tmp_path: Path) -> None:
     if program("py-spy") is None:
         pytest.skip("py-spy is not installed")
