@@ -100,6 +100,7 @@ class DailyCollection:
         store = PacedStore(self._opened.parts.store.background(), self._rest)
         self._seen = self._replica.head()
         floor, noted = self._replica.floor(), self._noted()
+        # What others have begun they finish, or the next floor does.
         begun = noted.floor == floor and not noted.done
         if floor and not begun and _is_young(store, floor):
             self._note = "A floor was set within the last day."
@@ -113,8 +114,7 @@ class DailyCollection:
         )  # fmt: skip
         with closing(visit):
             found = self._collection()
-            is_left = floor > 0 and not (noted.floor == floor and noted.done)
-            if is_left or self._is_due(visit, found):
+            if begun or self._is_due(visit, found):
                 found = self._collection()
                 Collector(visit, found, self._report, self).run()
                 self._keep(found)
