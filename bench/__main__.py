@@ -157,8 +157,10 @@ class _Rounds:
             except NotImplementedError as missing:
                 print(f"Left out: {scenario}, {missing}.")
                 return
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                print(f"Failed: {scenario}, {name}, {distance[0]:g} ms: {error}", flush=True)
+            except Exception as error:
+                # Whatever it is: hours of measuring do not end because one of them fails.
+                what = f"{scenario}, {name}, {distance[0]:g} ms"
+                print(f"Failed: {what}: {type(error).__name__}: {error}", flush=True)
                 continue
             result.add(bed.figures, bed.durable)
         if result.figures:

@@ -60,7 +60,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(memory / (1 << 30), 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "load": os.getloadavg()[0],
+        "load": round(os.getloadavg()[0], 1),
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from bench.bed import CHUNK, TINY, Bed
 from bench.flames import Flames
 from bench.peer import Place, program
 from bench.peers import PEERS, Disk
+from bench.report import load
 from bench.scenarios import SCENARIOS, raw_reads, run
 from tests.seaweed import S3Server, s3_server
 
@@ -151,6 +154,33 @@ def test_a_peer_that_is_not_installed_is_left_out(
     told = {name: peer.why_not() for name, peer in PEERS.items()}
     assert told.pop("lucid") == told.pop("disk") == ""
     assert all(why.endswith("is not installed") for why in told.values())
+
+
+@needs_gcc
+def test_one_that_fails_is_told_of_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+    s3_server: S3Server,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @contextmanager
+    def same_server(folder: Path) -> Iterator[S3Server]:
+        yield s3_server
+
+    class Failing(Disk):
+        def settle(self) -> None:
+            raise ValueError("It went wrong.")
+
+    monkeypatch.setattr(bench, "server", same_server)
+    monkeypatch.setitem(PEERS, "failing", Failing)
+    given = ["--tiny", "--round-trips", "0,5", "--directory", str(tmp_path), "small"]
+    json = tmp_path / "kept.json"
+    bench.main(["peers", "--peers", "failing,disk", "--json", str(json), *given])
+    out = capsys.readouterr().out
+    assert "Failed: small, failing, 0 ms: ValueError: It went wrong." in out
+    (kept,) = load(json)
+    assert (kept.peer, kept.round_trip_ms) == ("disk", 0.0), "it is measured once: it has no store"
+    assert "| create, per s" in out
 
 
 @pytest.mark.parametrize("given", [["peers", "nothing"], ["peers", "--peers", "nobody"]])
