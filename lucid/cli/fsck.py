@@ -163,7 +163,8 @@ def _reporter(bar: Bar) -> Callable[[str, int, int | None], None]:
 
 
 def _repair(store: str, secret: str, asked: _Asked) -> tuple[Repaired, Found | None]:
-    config = Config(state_dir=asked.state_dir and asked.state_dir.absolute())
+    # Nothing leaves the store while it is repaired.
+    config = Config(state_dir=asked.state_dir and asked.state_dir.absolute(), retention_s=None)
     repair = filespaces.repair(store, secret, config)
     with telling_where():
         fs = repair.run((lambda alarm: _believes(alarm, asked)) if asked.believe_store else None)

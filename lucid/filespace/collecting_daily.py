@@ -146,14 +146,14 @@ class DailyCollection:
     def _is_due(self, visit: Visit, found: Collection) -> bool:
         """Whether a floor could be set, as far as the drive's own state can tell."""
         entries = list_log(visit.store, self._report)
-        if len(entries) > ENTRIES_MAX:
-            raise StoreUnfit(
-                f"The log has {len(entries):,} entries, which is too much to be looked through"
-                " beside an open drive. Run once: lucid gc STORE --delete"
-            )
         return choose_floor(visit, self._replica, entries, found) > 0
 
-    def _report(self, _stage: str, done: int, _total: int | None) -> None:
+    def _report(self, stage: str, done: int, _total: int | None) -> None:
+        if stage == "list" and done > ENTRIES_MAX:
+            raise StoreUnfit(
+                f"The log has more than {ENTRIES_MAX:,} entries, too many to be looked through"
+                " beside an open drive. Run once: lucid gc STORE --delete"
+            )
         if not done % 256:
             self._rest()
 

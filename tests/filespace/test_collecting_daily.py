@@ -10,7 +10,7 @@ import pytest
 
 from lucid.config import DAY_S, Config
 from lucid.errors import CorruptObject, UsageError
-from lucid.filespace import Filespace, init
+from lucid.filespace import Filespace, collecting_daily, init
 from lucid.filespace.collecting_daily import DailyCollection
 from lucid.filespace.leftovers import Leftovers
 from lucid.store.faulty import Fault
@@ -278,6 +278,17 @@ def test_a_store_that_shows_less_than_the_drive_has_seen(
     assert device.daily.look(WAIT_S)
     assert "shows another log than this drive has seen" in device.shown()["problem"]
     assert set(space.bucket.objects) == before
+
+
+def test_a_log_that_is_too_long(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S-611: a drive's memory is for its files."""
+    device = Device(space)
+    fill(space, device.fs)
+    age(space, 8)
+    monkeypatch.setattr(collecting_daily, "ENTRIES_MAX", 5)
+    found = device.later()
+    assert "more than 5 entries" in found["problem"] and "lucid gc" in found["problem"]
+    assert not keys(space, "floor/")
 
 
 HELD_UP = {
