@@ -183,6 +183,8 @@ def compare(arguments: Sequence[str]) -> None:
     ratios = report.compare(report.load(asked.old), report.load(asked.new))
     if not ratios:
         raise SystemExit("bench: the two have nothing in common")
+    # Only the same command on the same machine makes a ratio that means something.
+    print("\n".join([*report.origin(asked.old), *report.origin(asked.new)]))
     print("\n".join(report.ratio_lines(ratios)))
 
 

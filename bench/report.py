@@ -163,6 +163,8 @@ def _spread(values: list[float]) -> str:
 
 
 def _short(value: float) -> str:
+    if abs(value) < 0.001:
+        return "0"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -50,13 +50,13 @@ def test_only_what_both_have_is_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new, other = (tmp_path / name for name in ("old.json", "new.json", "other.json"))
-    save(old, [result(), result(peer="juicefs")], [])
+    save(old, [result(), result(peer="juicefs")], ["the command of old"])
     save(new, [result(50)], [])
     save(other, [result(peer="rclone")], [])
     assert bench.main(["compare", str(old), str(new)]) == 0
     out = capsys.readouterr().out
     assert "random, lucid, 20 ms: 4 KiB, cold, MB/s" in out and " 0.50  worse" in out
-    assert "juicefs" not in out
+    assert "juicefs" not in out and "    the command of old\n" in out
     with pytest.raises(SystemExit, match="nothing in common"):
         bench.main(["compare", str(old), str(other)])
 
