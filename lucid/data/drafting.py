@@ -254,6 +254,14 @@ class Drafting:
             patches = self._seal_whole(draft)
             self._save_image(draft, patches, released)
 
+    def save_anew(self, draft: Draft) -> None:
+        """The journal has forgotten the draft, for an op that came to nothing. REQUIRES: lock held,
+        and no patches."""
+        draft.image = None
+        draft.stale.clear()
+        draft.changed = True
+        self.save(draft)
+
     def _seal_whole(self, draft: Draft) -> list[tuple[int, int, int]]:
         """Seal dirty blocks that are whole; unsaved (block, start, end) ranges of the others."""
         patches: list[tuple[int, int, int]] = []

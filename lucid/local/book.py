@@ -61,9 +61,15 @@ class JournalBook:
             for position in positions:
                 self.journal.release(position)
 
-    def append(self, record: Record, *, removal: bool = False) -> Live:
+    def append(
+        self, record: Record, *, removal: bool = False, replaces: Iterable[Live | None] = ()
+    ) -> Live:
+        """`replaces`: what this record takes the place of is needed no more, from this very moment:
+        emptying must not move it behind what came of it."""
         with self._lock:
-            return self._keep(self.journal.append(record, removal=removal), record)
+            live = self._keep(self.journal.append(record, removal=removal), record)
+            self._release(replaces)
+            return live
 
     def append_many(self, records: Sequence[Record]) -> list[Live]:
         """All of them, or after loss of power none: patches are nothing without their image, and an
@@ -96,10 +102,13 @@ class JournalBook:
 
     def release(self, lives: Iterable[Live | None]) -> None:
         with self._lock:
-            for live in lives:
-                if live is not None and live in self._live:
-                    self._live.remove(live)
-                    self.journal.release(live.position)
+            self._release(lives)
+
+    def _release(self, lives: Iterable[Live | None]) -> None:
+        for live in lives:
+            if live is not None and live in self._live:
+                self._live.remove(live)
+                self.journal.release(live.position)
 
     def shorten(self, live: Live, length: int) -> None:
         """Only the first `length` bytes of this patch count from now on."""

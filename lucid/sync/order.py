@@ -116,18 +116,27 @@ class Order:
                 self.stopped = None
             self.news.notify_all()
 
-    def place(self, op: Op, segments: Iterable[bytes] = ()) -> Effect:
+    def place(
+        self,
+        op: Op,
+        segments: Iterable[bytes] = (),
+        replaces: Iterable[Live | None] = (),
+        keep: Callable[[], None] = lambda: None,
+    ) -> Effect:
         """Accept an op: journal it, apply it, queue it. REQUIRES: lock held, and the op checked.
 
         Raises DiskFull or LocalError when the journal cannot take it; nothing has changed then.
+        `replaces`: records of the journal that it takes the place of; `keep` writes them anew when
+        it cannot be applied.
         """
         self.check_writable()
         names = tuple(segments)
         rows = self._staged.rows(names)
         position = self._next
-        live = self._book.append(OpRecord(position, tuple(rows), op), removal=not names)
+        record = OpRecord(position, tuple(rows), op)
+        live = self._book.append(record, removal=not names, replaces=replaces)
         self._next += 1
-        return self._enter(position, op, names, rows, live)
+        return self._enter(position, op, names, rows, live, keep)
 
     def restore(self, position: int, op: Op, segments: Iterable[bytes], live: Live) -> Effect:
         """An op that the journal held when the filespace was opened. REQUIRES: lock held.
@@ -139,11 +148,18 @@ class Order:
         return self._enter(position, op, names, self._staged.rows(names), live)
 
     def _enter(
-        self, position: int, op: Op, names: tuple[bytes, ...], rows: list[SegmentRow], live: Live
+        self,
+        position: int,
+        op: Op,
+        names: tuple[bytes, ...],
+        rows: list[SegmentRow],
+        live: Live,
+        keep: Callable[[], None] = lambda: None,
     ) -> Effect:
         try:
             effect = self._apply(position, op, self._untold(rows))
         except BaseException as error:
+            keep()
             self._book.note(Failed(position, str(error).encode()[:1000]), removal=True)
             self._book.release([live])
             raise

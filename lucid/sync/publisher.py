@@ -165,7 +165,12 @@ class Publisher:
                 op_id, draft.ctime_ns, draft.ino, draft.base, draft.parent, draft.name,
                 min(draft.keep, draft.size), draft.size, draft.mtime_ns, draft.ctime_ns, changes,
             )  # fmt: skip
-        effect = self._order.place(op, {change.segment for change in changes if change.segment})
+        effect = self._order.place(
+            op,
+            {change.segment for change in changes if change.segment},
+            replaces=[draft.image, *draft.stale],
+            keep=lambda: self._drafting.save_anew(draft),
+        )
         self._published(draft, op_id, effect)
         self._table.remove(draft)
         self._drafting.discard(draft)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
+from lucid.errors import InternalError
 from lucid.filespace import Filespace
 from lucid.format.journal import Limit
 from lucid.store.faulty import FaultPlan
@@ -145,6 +147,43 @@ def test_a_file_that_was_written_anew_is_the_new_one(writer: Writer) -> None:
     empty_journal(writer.fs)
     writer.die_and_return(offline=True)
     writer.check()
+
+
+def test_a_publish_in_the_middle_of_which_the_journal_is_emptied_counts_once(
+    space: Space,
+) -> None:
+    """What was saved of a file is not moved behind the op that came of it."""
+    fs = space.connect("a")
+    fs.write_bytes("/file", BASE)
+    fs.sync(timeout=WAIT_S)
+    space.plans["a"].die()
+    order = parts_of(fs).order
+    apply = order._apply
+
+    def emptied_before(*arguments: Any) -> Any:
+        empty_journal(fs)
+        return apply(*arguments)
+
+    with mock.patch.object(order, "_apply", emptied_before):
+        fs.truncate("/file", BLOCK + 5)
+    space.crash(fs, "a")
+    fs = space.connect("a", plan=FaultPlan())
+    fs.sync(timeout=WAIT_S)
+    with space.connect("b") as other:
+        assert other.listdir("/") == ["file"]
+        assert other.read_bytes("/file") == BASE[: BLOCK + 5]
+
+
+def test_what_was_saved_of_a_file_outlives_an_op_that_failed(space: Space) -> None:
+    fs = space.connect("a")
+    order = parts_of(fs).order
+    with mock.patch.object(order, "_apply", side_effect=InternalError("told to fail")):
+        fs.write_bytes("/file", BASE)
+    space.crash(fs, "a")
+    fs = space.connect("a", plan=FaultPlan())
+    fs.sync(timeout=WAIT_S)
+    with space.connect("b") as other:
+        assert other.read_bytes("/file") == BASE
 
 
 def test_a_cut_outlives_an_emptied_journal(writer: Writer) -> None:
