@@ -37,10 +37,13 @@ class Book:
         self.released: list[object] = []
         self.full = False
 
-    def append(self, record: object, *, removal: bool = False) -> object:
+    def append(
+        self, record: object, *, removal: bool = False, replaces: Iterable[object] = ()
+    ) -> object:
         if self.full:
             raise DiskFull
         self.records.append(record)
+        self.release(replaces)
         return record
 
     note = append
