@@ -199,7 +199,11 @@ class Collector:
     # -- the floor
 
     def _older_than(self, floor: int) -> int:
-        """Segments that were stored before this moment are old, ns by the store; 0: none are."""
+        """Segments that were stored before this moment are old, ns by the store; 0: none are.
+
+        What was put behind the floor is younger than it, also where a clock that was wrong says
+        otherwise: such a clock may have dated uploads too.
+        """
         if not floor:
             return 0
         entry = next((one for one in self._entries if one.sequence == floor), None)
@@ -208,7 +212,8 @@ class Collector:
                 f"The floor is at entry {floor} of the log, and that entry is gone. Nothing was"
                 " deleted. See: lucid fsck"
             )
-        return entry.modified_ns - MARGIN_NS
+        behind = (one.modified_ns for one in self._entries if one.sequence > floor)
+        return min(entry.modified_ns, min(behind, default=entry.modified_ns)) - MARGIN_NS
 
     def _suppose(self, floor: int) -> None:
         """Fold in this replica only what would be committed."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from lucid.crypto.entry import OpenedEntry, open_entry
 from lucid.errors import StoreUnfit
 from lucid.filespace.collection import Collection
-from lucid.filespace.leftovers import LogEntry
+from lucid.filespace.leftovers import MARGIN_NS, LogEntry
 from lucid.filespace.visiting import Visit
 from lucid.format.ops import Drop, Floor, Rules, SessionOp
 from lucid.meta.replica import Replica
@@ -42,11 +42,17 @@ def choose_floor(
             raise StoreUnfit(text)
         found.warnings.append(text)
     until = store_ns - found.retention_s * 1_000_000_000
-    floor = 0
+    floor = newest_ns = 0
     for entry in entries:
+        if entry.sequence < found.floor_before:
+            continue  # It counts for nothing, and may be what a lost device put there lately.
         if entry.sequence > found.head or entry.modified_ns >= until:
             break
-        floor = entry.sequence
+        # What seems older than an entry before it was put while a clock was wrong. It is as old as
+        # an entry after it says, and until then of no known age.
+        if entry.modified_ns >= newest_ns - MARGIN_NS:
+            newest_ns = max(newest_ns, entry.modified_ns)
+            floor = entry.sequence
     if floor > found.floor_before and _ends_something(visit, replica, floor, found.floor_before):
         return floor
     found.notes.append("Nothing has become older than the retention since the last time.")

@@ -285,6 +285,64 @@ def test_clocks_that_differ(space: Space) -> None:
     assert gc(space, clock=Moved(1800), delete=True).segments.count == 1
 
 
+def put_back(space: Space, key: str, days: float) -> None:
+    """This object was stored while the clock that dates objects stood so far in the past."""
+    data, modified_ns = space.bucket.objects[key]
+    space.bucket.objects[key] = (data, modified_ns - int(days * DAY_S * NS))
+
+
+def test_what_a_clock_that_was_wrong_has_dated_is_of_no_known_age(space: Space) -> None:
+    """S-601: a directory is dated by whoever writes there. A version that was followed just now is
+    kept, though the entry says that this was a year ago, until an entry behind it is old."""
+    with space.connect("a") as fs:
+        rewrite(space, fs, "/plan", 1)
+        age(space, 8)
+        before = set(space.bucket.keys)
+        rewrite(space, fs, "/plan", 2, 3)
+        for key in set(space.bucket.keys) - before:
+            put_back(space, key, 365)
+        assert gc(space, delete=True).freed_objects == 0
+        assert fs.refresh(WAIT_S)
+        assert [version.size for version in fs.versions("/plan")] == [5000] * 3
+        rewrite(space, fs, "/last", 7)
+    age(space, 8)
+    assert gc(space, delete=True).segments.count == 2
+    assert is_clean(space)
+
+
+def test_an_upload_that_a_clock_that_was_wrong_has_dated(space: Space) -> None:
+    """S-606: where entries behind the floor seem older than it, so may uploads."""
+    with space.connect("a") as fs:
+        rewrite(space, fs, "/plan", 1, 2)
+        age(space, 8)
+        rewrite(space, fs, "/lately", 4)
+        before = set(space.bucket.keys)
+        rewrite(space, fs, "/meanwhile", 5)
+        orphan = segment_key(bytes(range(32)))
+        MemoryStore(space.bucket).put_if_absent(orphan, b"to be named by the next entry")
+        for key in set(space.bucket.keys) - before:
+            put_back(space, key, 30)
+        done = gc(space, delete=True)
+        assert done.floor and orphan in space.bucket.objects
+    assert is_clean(space)
+
+
+def test_what_a_lost_device_has_put_below_the_floor_holds_nothing_up(space: Space) -> None:
+    """S-603: a number that was deleted looks free to it."""
+    with connect(space) as fs:
+        write_until(fs, 2 * EVERY + 3)
+        age(space, 8)
+        write_until(fs, 3 * EVERY + 3)
+        done = gc(space, delete=True)
+        age(space, 8)
+        MemoryStore(space.bucket).put_if_absent(log_key(3), b"just now")
+        hear(fs)
+        write_until(fs, 4 * EVERY + 3)
+    again = gc(space, delete=True)
+    assert again.floor > done.floor
+    assert log_key(3) not in space.bucket.objects
+
+
 def test_a_hole_in_the_log(space: Space) -> None:
     """S-607: somebody else deletes here."""
     with connect(space) as fs:
