@@ -177,9 +177,14 @@ class LostFound:
         if not whole:
             return
         with self._fs.open(path, "xb", 0) as file:
-            for number, plain in whole.items():
-                file.seek(number * size)
-                file.write(plain)
+            try:
+                for number, plain in whole.items():
+                    file.seek(number * size)
+                    file.write(plain)
+            except BaseException:
+                # Else the next run would take half of it for all that there is.
+                self._fs.remove(path)
+                raise
         self.found.files.append(path)
 
 

@@ -6,15 +6,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from lucid.config import Config
-from lucid.errors import HistoryFork, LocalError, StateDamaged, StateInUse, StoreUnavailable
+from lucid.errors import (
+    DiskFull,
+    HistoryFork,
+    LocalError,
+    LucidError,
+    StateDamaged,
+    StateInUse,
+    StoreUnavailable,
+)
 from lucid.filespace import Filespace, fsck
 from lucid.filespace.lost_found import Found, LostFound
 from lucid.filespace.repairing import ASIDE, Repair, Repaired
 from lucid.filespace.resending import resend
+from lucid.filespace.surface import FileHandle
 from lucid.format.journal import FILE_HEADER_SIZE
 from lucid.format.names import log_key
 from lucid.meta import history
@@ -393,6 +403,25 @@ def test_a_second_look_makes_nothing_twice(lost: Lost, space: Space) -> None:
     second = lost.look("d")
     assert (second.files, second.there_before) == ([], len(first.files))
     assert second.segments == first.segments
+
+
+def test_a_look_that_the_disk_ends_leaves_no_half_of_a_file(lost: Lost, space: Space) -> None:
+    """S-50: the next one would take it for what an earlier one has made."""
+    lost.age(2)
+    with space.connect("b") as fs:
+        write = fs.tree.write
+
+        def written(handle: FileHandle, offset: int, data: bytes) -> int:
+            if offset:
+                raise DiskFull("The disk is full.")
+            return write(handle, offset, data)
+
+        with mock.patch.object(fs.tree, "write", written), pytest.raises((LucidError, OSError)):
+            LostFound(fs).run(lambda stage, done, total: None)
+    made = lost.look("d")
+    with space.connect("c") as fs:
+        held = [fs.read_bytes(f"/lost+found/{name}") for name in fs.listdir("/lost+found")]
+    assert LARGE in held and made.files
 
 
 def test_what_may_be_under_way_is_left_alone(lost: Lost, space: Space) -> None:
