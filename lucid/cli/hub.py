@@ -63,11 +63,26 @@ PORT = 8470
     metavar="ROOM",
     help="Serve this room only; may be given again. lucid status --json shows a drive's.",
 )
-@click.option("--max-rooms", type=click.IntRange(1), metavar="N", help="Rooms at once.")
-@click.option("--max-connections", type=click.IntRange(1), metavar="N", help="Devices in all.")
-@click.option("--max-per-room", type=click.IntRange(1), metavar="N", help="Devices of one room.")
 @click.option(
-    "--max-per-address", type=click.IntRange(1), metavar="N", help="Devices behind one address."
+    "--max-rooms", type=click.IntRange(1), metavar="N", help="Rooms at once.  [default: 1000]"
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Devices in all.  [default: 4096]",
+)
+@click.option(
+    "--max-per-room",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Devices of one room.  [default: 256]",
+)
+@click.option(
+    "--max-per-address",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Devices behind one address.  [default: 256]",
 )
 def command(
     listen: str,

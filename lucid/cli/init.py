@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -79,7 +80,7 @@ def command(
     click.echo("Recovery code, shown only now:\n")
     click.echo(f"    {made['recovery_code']}\n")
     click.echo(ADVICE)
-    click.echo(f"\nMount it with: lucid mount {store} MOUNTPOINT")
+    click.echo(f"\nMount it with: lucid mount {quote(store)} MOUNTPOINT")
 
 
 def _last_part(store: str) -> str:

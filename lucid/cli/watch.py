@@ -45,7 +45,7 @@ Tell = Callable[[list[dict[str, Any]]], None]
     "program",
     metavar="COMMAND",
     help="Run this for each change, with the JSON on stdin and LUCID_KIND, LUCID_PATH, LUCID_TO, "
-    "LUCID_MEMBER, LUCID_DEVICE and LUCID_TIME.",
+    "LUCID_MEMBER, LUCID_DEVICE, LUCID_TIME and LUCID_FILE.",
 )
 @click.option(
     "--webhook",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from lucid.cli.mount import little_room
 from lucid.cli.terminal import Bar, count, size
 from lucid.config import Config
 from lucid.errors import LucidError
+from lucid.hub.limits import Limits
 from tests.cli.conftest import Lucid, Team
 
 STORE = "file:///nowhere/store"
@@ -264,6 +266,23 @@ def test_init_says_the_recovery_code_once(
             "passphrase": "secret words",
         }
     ]
+
+
+def test_init_shows_a_store_as_the_shell_wants_it(
+    made: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(secrets.ENVIRONMENT, "secret words")
+    _, out, _ = said(capsys, "init", "s3://drive?region=eu-1&addressing=path")
+    assert "lucid mount 's3://drive?region=eu-1&addressing=path' MOUNTPOINT" in out
+
+
+def test_the_help_of_a_hub_tells_its_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, "hub", "--help")
+    told = [int(number) for number in re.findall(r"\[default: +(\d+)\]", " ".join(out.split()))]
+    limits = Limits()
+    assert told == [limits.rooms, limits.connections, limits.per_room, limits.per_address]
 
 
 def test_init_for_programs(
