@@ -161,12 +161,17 @@ def collect(
     *,
     delete: bool,
     retention_s: int,
+    repack_below: float,
+    repack_max: int,
     report: Callable[[str, int, int | None], None],
 ) -> Collection:
     """Looks for what can be freed, and frees it if told to."""
     from lucid.filespace.collecting import collect
 
-    return collect(store, passphrase, delete=delete, retention_s=retention_s, report=report)
+    return collect(
+        store, passphrase, delete=delete, retention_s=retention_s, repack_below=repack_below,
+        repack_max=repack_max, report=report,
+    )  # fmt: skip
 
 
 def repair(store: str, passphrase: str, config: Config) -> Repair:

@@ -10,7 +10,7 @@ import click
 from lucid.cli import filespaces
 from lucid.cli.secrets import file_option, passphrase
 from lucid.cli.terminal import Bar, count, examples, show_json, size
-from lucid.config import parse_retention
+from lucid.config import parse_retention, parse_size
 
 if TYPE_CHECKING:
     from lucid.filespace.collection import Collection, Figure
@@ -32,19 +32,35 @@ __all__ = ["command"]
     "--retention", metavar="TIME", default="7d", show_default=True,
     help="Keep what was replaced or removed in the last TIME: 48h, 30d, 8w. At least 2d.",
 )  # fmt: skip
+@click.option(
+    "--repack-below", metavar="PART", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+    help="Write segments anew of which less than PART is alive. 0: none.",
+)  # fmt: skip
+@click.option(
+    "--repack-max", metavar="SIZE", default="10G", show_default=True,
+    help="Write at most SIZE of live data anew at a time.",
+)  # fmt: skip
 @file_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(
-    store: str, delete: bool, retention: str, passphrase_file: Path | None, as_json: bool
+    store: str,
+    delete: bool,
+    retention: str,
+    repack_below: float,
+    repack_max: str,
+    passphrase_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Free what the filespace in STORE does not need any more.
 
     Older versions and removed files are kept for the retention; then they, the log entries and the
     checkpoints below them can go. Files that are there lose nothing. Drives may be mounted and
-    written meanwhile. What was freed cannot be restored.
+    written meanwhile. What was freed cannot be restored. What is alive in segments that are mostly
+    dead is written anew, and these go with a later run, after the retention.
     """
     store = filespaces.tidy(store)
     seconds = parse_retention(retention)
+    most = parse_size(repack_max)
     filespaces.check_there(store)
     secret = passphrase(passphrase_file)
     with Bar("Collecting" if delete else "Looking") as bar:
@@ -52,7 +68,10 @@ def command(
         def report(stage: str, done: int, total: int | None) -> None:
             bar.show(done, total or 0, f"{stage} {done:,}" + (f" of {total:,}" if total else ""))
 
-        found = filespaces.collect(store, secret, delete=delete, retention_s=seconds, report=report)
+        found = filespaces.collect(
+            store, secret, delete=delete, retention_s=seconds, repack_below=repack_below,
+            repack_max=most, report=report,
+        )  # fmt: skip
     if as_json:
         show_json(found.as_json())
     else:
@@ -78,6 +97,13 @@ def _show(found: Collection, store: str) -> None:
         click.echo(
             f"  not named, too young  {size(young.bytes)} in {count(young.count, 'segment')}"
         )
+    if found.repacked.count:
+        sparse = found.repacked
+        click.echo(
+            f"{'Written' if done else 'Would be written'} anew: what is alive in"
+            f" {count(sparse.count, 'mostly dead segment')}. {size(sparse.bytes)} can be freed for"
+            " that, after the retention."
+        )
     if found.floor:
         click.echo(
             f"The floor {'is' if done else 'would be'} at entry {found.floor:,}; the log "
@@ -87,7 +113,7 @@ def _show(found: Collection, store: str) -> None:
         click.echo(note)
     for warning in found.warnings:
         click.secho(f"warning: {warning}", fg="yellow")
-    if found.freed_objects and not done:
+    if (found.freed_objects or found.repacked.count) and not done:
         click.echo(f"Nothing was deleted. To free it: lucid gc {store} --delete")
 
 

@@ -11,7 +11,7 @@ stopped anywhere, run again, and run twice at once. What looks odd ends it befor
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -24,18 +24,21 @@ from lucid.errors import (
     ObjectExists,
     StateMismatch,
     StoreUnfit,
+    UsageError,
 )
 from lucid.filespace.collection import Collection
 from lucid.filespace.due_checkpoint import due_after, hash_of_newest, write_due
 from lucid.filespace.floor_choice import choose_floor
 from lucid.filespace.leftovers import MARGIN_NS, Leftovers, LogEntry, Progress, list_log
+from lucid.filespace.repacking import REPACK_BELOW, REPACK_MAX, Repacking
 from lucid.filespace.visiting import Visit
+from lucid.format.change import SegmentRow
 from lucid.format.checkpoint import CHECKPOINT_EVERY, state_hash
 from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.floor import FLOOR_SIZE, encode_floor
 from lucid.format.hashes import ZERO_HASH, hash_bytes
 from lucid.format.names import floor_key
-from lucid.format.ops import ROLE_ADMIN, Drop, Floor, Op, Rules, make_op_id
+from lucid.format.ops import ROLE_ADMIN, Drop, Floor, Move, Op, Repack, Rules, make_op_id
 from lucid.meta.authoring import take_session
 from lucid.meta.checkpoint_rows import chunks_of
 from lucid.meta.fold_rules import VALUE_RULES
@@ -59,6 +62,8 @@ def collect(
     *,
     delete: bool = False,
     retention_s: int = RETENTION_S,
+    repack_below: float = REPACK_BELOW,
+    repack_max: int = REPACK_MAX,
     report: Progress = lambda stage, done, total: None,
     store: ObjectStore | None = None,
     clock: Clock | None = None,
@@ -67,11 +72,16 @@ def collect(
 ) -> Collection:
     """Find what can be freed, and with `delete` free it.
 
-    Raises UsageError for a retention below two days, NotPermitted for who is no admin, StoreUnfit
-    where the clocks differ, and what reading the log raises; then nothing was deleted, or what
-    was is no loss.
+    Segments of whose blocks less than the part `repack_below` is alive are written anew then, with
+    at most `repack_max` live bytes in all.
+
+    Raises UsageError for a retention below two days or a part that is none, NotPermitted for who is
+    no admin, StoreUnfit where the clocks differ, and what reading the log raises; then nothing was
+    deleted, or what was is no loss.
     """
     check_retention(retention_s)
+    if not 0 <= repack_below <= 1:
+        raise UsageError("A part is a number from 0 to 1.")
     visit = Visit(
         url, secret, store=store, clock=clock or SystemClock(), entropy=entropy, every=every
     )
@@ -80,7 +90,10 @@ def collect(
             visit.unlocked.superblock.filespace.hex(), retention_s=retention_s, deleted=delete
         )
         found.warnings.extend(visit.store.lifecycle_warnings())
-        Collector(visit, found, report).run()
+        collector = Collector(visit, found, report)
+        collector.run()
+        if repack_below and repack_max:
+            collector.repack(repack_below, repack_max)
         return found
 
 
@@ -113,6 +126,8 @@ class Collector:
         self._found = found
         self._report = report
         self._session = 0
+        self._counter = 0
+        self._so_far = "Nothing was deleted."
 
     def run(self) -> None:
         found = self._found
@@ -138,6 +153,25 @@ class Collector:
         leftovers = self._leftovers()
         if found.deleted:
             leftovers.delete()
+            self._so_far = "What could be freed before that is freed."
+
+    def repack(self, below: float, most: int) -> None:
+        """Write anew what is alive of segments that are mostly dead, or say how many they are."""
+        found = self._found
+        if self._rules() < RULES_OF_SEGMENTS:
+            return
+        repacking = Repacking(self._visit, self._replica, found, self._report, self._commit_moves)
+        sparse = repacking.find(found.floor, below, most)
+        if not sparse:
+            return
+        if found.deleted:
+            self._open_session()
+            repacking.run(sparse)
+            # The floor that ends the old segments lies above the repack: so there must be an entry.
+            self._commit_nothing(None)
+        else:
+            for one in sparse:
+                found.repacked.add(one.dead)
 
     # -- reading
 
@@ -176,7 +210,7 @@ class Collector:
 
         follow(reader, replica, limit, on_void=heard, on_entry=heard)
         if reader.fork:
-            raise HistoryFork(f"{reader.fork} Nothing was deleted.")
+            raise HistoryFork(f"{reader.fork} {self._so_far} See: lucid fsck")
 
     def _check_holes(self) -> None:
         """Every entry from the floor to the end must be there, and none behind a hole, else
@@ -251,7 +285,10 @@ class Collector:
                         f"{key} holds something else than a floor. Nothing was deleted."
                     ) from None
 
-    def _commit_floor(self, floor: int) -> None:
+    def _open_session(self) -> None:
+        """There is a session of its own from here on, an admin's."""
+        if self._session:
+            return
         visit, replica = self._visit, self._replica
         keys = visit.unlocked.keys
         member = replica.member(keys.member)
@@ -259,25 +296,59 @@ class Collector:
             raise NotPermitted("Only an admin of the filespace can set its floor.")
         self._writer = LogWriter(self._store, visit.ring, keys, replica, visit.entropy)
         label = socket.gethostname().encode()[:64]
-        session = take_session(
+        self._session = take_session(
             self._reader, self._writer, replica, keys.member, label, visit.clock, visit.entropy
         ).number
-        self._session = session
-        said = write_due(visit, replica.head().sequence, session, self._report)
-        now = visit.clock.time_ns()
+
+    def _commit_floor(self, floor: int) -> None:
+        replica = self._replica
+        self._open_session()
+        said = write_due(self._visit, replica.head().sequence, self._session, self._report)
         if self._rules() < RULES_OF_SEGMENTS:
-            self._commit(session, Rules(make_op_id(session, 1), now, RULES_OF_SEGMENTS), None)
-        self._commit(session, Floor(make_op_id(session, 2), now, floor), said)
+            self._commit(Rules(*self._next(), RULES_OF_SEGMENTS))
+        self._commit(Floor(*self._next(), floor), said)
         self._check_in_force(floor)
 
     def _check_in_force(self, floor: int) -> None:
         if self._replica.floor() < floor or self._rules() < RULES_OF_SEGMENTS:
             raise CorruptObject("The floor did not come into force. Nothing was deleted.")
 
-    def _commit(self, session: int, op: Op, said: EntryRef | None) -> None:
+    def _next(self) -> tuple[int, int]:
+        """(id, time) of the next own op."""
+        self._counter += 1
+        return make_op_id(self._session, self._counter), self._visit.clock.time_ns()
+
+    def _commit_moves(self, moves: Sequence[Move], rows: Sequence[SegmentRow]) -> bool:
+        """A repack is in the log when this returns True. False: nothing of it stands any more."""
+        ids, replica = self._next(), self._replica
+
+        def standing() -> tuple[Op, Sequence[SegmentRow]] | None:
+            left = tuple(move for move in moves if replica.segment(move.source) is not None)
+            named = {move.segment for move in left}
+            if not left or replica.below_floor(rows):
+                return None
+            return Repack(*ids, left), [row for row in rows if row.id in named]
+
+        if self._commit_as(standing, None):
+            return True
+        self._found.notes.append(
+            "Another collection has been faster, so segments that are mostly dead stay for now."
+        )
+        return False
+
+    def _commit(self, op: Op, said: EntryRef | None = None) -> None:
         """An entry of its own with this op is in the log, and folded, when this returns."""
+        self._commit_as(lambda: (op, ()), said)
+
+    def _commit_as(
+        self, make: Callable[[], tuple[Op, Sequence[SegmentRow]] | None], said: EntryRef | None
+    ) -> bool:
+        """The same with what `make` makes upon the head as it is then; False when that is None."""
         for _ in range(FLOOR_TRIES):
-            prepared = self._writer.build(session, (op,), (), said)
+            made = make()
+            if made is None:
+                return False
+            prepared = self._writer.build(self._session, made[:1], made[1], said)
             result = self._writer.put(prepared)
             if isinstance(result, Lost):
                 self._follow(self._replica, self._reader)
@@ -285,18 +356,20 @@ class Collector:
             self._check_overtaken()
             found = self._reader.judge(prepared.sequence, prepared.data)
             if isinstance(found, Void):
-                raise CorruptObject(f"The own entry is void: {found.reason} Nothing was deleted.")
+                raise CorruptObject(
+                    f"The own entry is void: {found.reason} {self._so_far} See: lucid fsck"
+                )
             self._replica.commit_entry(found.sequence, found.hash, found.body)
-            return
-        raise StoreUnfit("Other devices were faster each time. Try again. Nothing was deleted.")
+            return True
+        raise StoreUnfit(f"Other devices were faster each time. {self._so_far} Try again.")
 
     def _check_overtaken(self) -> None:
         """A number was won: not one that another collector has deleted while this one slept, or its
         state would be an old one, and what came since would count as named by nothing."""
         if Floors(self._store, self._visit.clock).above(self._replica.head().sequence) is not None:
             raise BelowFloor(
-                "Another collection has overtaken this one, which was stopped for long. Nothing was"
-                " deleted. Run it again."
+                "Another collection has overtaken this one, which was stopped for long."
+                f" {self._so_far} Run it again."
             )
 
     def _rules(self) -> int:
@@ -335,10 +408,13 @@ class Collector:
         said = hash_of_newest(self._visit, self._replica.head().sequence)
         if said is None:
             return False
-        # An op that does nothing: what nobody staged goes.
-        op_id = make_op_id(self._session, 3)
-        self._commit(self._session, Drop(op_id, self._visit.clock.time_ns(), op_id), said)
+        self._commit_nothing(said)
         return True
+
+    def _commit_nothing(self, said: EntryRef | None) -> None:
+        """An entry with an op that does nothing: what nobody staged goes."""
+        op_id, now = self._next()
+        self._commit(Drop(op_id, now, op_id), said)
 
     # -- what goes
 

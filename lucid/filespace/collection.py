@@ -51,6 +51,9 @@ class Collection:
     """Of the segments that are kept: blocks of files as they are now."""
     retained_bytes: int = 0
     """Blocks that only older versions and removed files still have."""
+    repacked: Figure = field(default_factory=Figure)
+    """Segments of which little is alive that were written anew, or would be, and how many bytes of
+    the store that gives back once the retention has passed."""
     notes: list[str] = field(default_factory=list)
     """Why something is kept, one sentence each."""
     warnings: list[str] = field(default_factory=list)

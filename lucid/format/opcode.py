@@ -27,6 +27,7 @@ from lucid.format.check import (
 )
 from lucid.format.hashes import HASH_SIZE
 from lucid.format.limits import INT63_MAX, KEY_SIZE, TIME_MAX, TIME_MIN, UINT32_MAX
+from lucid.format.moves import MOVE_SIZE_MAX, check_moves, decode_moves, encode_moves
 from lucid.format.ops import (
     KIND_CLONE,
     KIND_CONTENT,
@@ -38,6 +39,7 @@ from lucid.format.ops import (
     KIND_MKDIR,
     KIND_MKNOD,
     KIND_RENAME,
+    KIND_REPACK,
     KIND_RMDIR,
     KIND_RULES,
     KIND_SESSION,
@@ -64,6 +66,7 @@ from lucid.format.ops import (
     Mknod,
     Op,
     Rename,
+    Repack,
     Rmdir,
     Rules,
     SessionOp,
@@ -75,6 +78,7 @@ from lucid.format.ops import (
     Unlink,
     Xattrs,
     changes_of,
+    segments_of,
 )
 
 __all__ = [
@@ -142,6 +146,7 @@ class OpSpec(NamedTuple):
     """Fields that may be nil, each with a value that passes the checks in its stead."""
     xattrs: int
     changes: int
+    moves: int
     also: Callable[[Any], None] | None
 
 
@@ -169,7 +174,8 @@ def _spec(
     types: list[type] = [int if index in number_at else bytes for index in range(len(fields))]
     xattrs = fields.index("xattrs") if "xattrs" in fields else -1
     changes = fields.index("changes") if "changes" in fields else -1
-    for index in (xattrs, changes):
+    moves = fields.index("moves") if "moves" in fields else -1
+    for index in (xattrs, changes, moves):
         if index >= 0:
             types[index] = tuple
     return OpSpec(
@@ -184,6 +190,7 @@ def _spec(
         absent={fields.index(name): value for name, value in (absent or {}).items()},
         xattrs=xattrs,
         changes=changes,
+        moves=moves,
         also=also,
     )
 
@@ -216,6 +223,10 @@ def _check_clone(op: Clone) -> None:
     _check_opened_name(op)
     if not op.ino and (op.base or not op.parent):
         raise FormatError("A clone that makes a file has a parent and no base.")
+
+
+def _check_repack(op: Repack) -> None:
+    check_moves(op.moves)
 
 
 _ZERO = (0, 0)
@@ -258,6 +269,7 @@ _SPECS: tuple[OpSpec, ...] = (
         ranges={"ino": (0, INT63_MAX), "parent": (0, INT63_MAX)},
         also=_check_clone,
     ),
+    _spec(KIND_REPACK, Repack, also=_check_repack),
 )
 SPEC_OF_KIND = {spec.kind: spec for spec in _SPECS}
 _BY_CLASS = {spec.make: spec for spec in _SPECS}
@@ -279,6 +291,8 @@ def encode_op(op: Op, table: Mapping[bytes, int]) -> list[Any]:
         row[spec.xattrs + 1] = encode_xattrs(op[spec.xattrs])  # type: ignore[arg-type]
     if spec.changes >= 0:
         row[spec.changes + 1] = encode_changes(changes_of(op), table)
+    if isinstance(op, Repack):
+        row[spec.moves + 1] = encode_moves(op.moves, table)
     return row
 
 
@@ -300,6 +314,8 @@ def decode_op(row: Any, table: Sequence[SegmentRow]) -> Op:
         fields[spec.xattrs] = decode_xattrs(fields[spec.xattrs])
     if spec.changes >= 0:
         fields[spec.changes] = decode_changes(fields[spec.changes], table)
+    if spec.moves >= 0:
+        fields[spec.moves] = decode_moves(fields[spec.moves], table)
     op = tuple.__new__(spec.make, fields)
     _check(spec, op)
     return cast(Op, op)
@@ -440,4 +456,6 @@ def size_bound(op: Op) -> int:
             size += 5 + 5 * len(change.lengths)
     if isinstance(op, (Create, Mkdir)):
         size += sum(11 + len(name) + len(content) for name, content in op.xattrs)
-    return size + 9 + segment_row * len({change.segment for change in changes if change.segment})
+    if isinstance(op, Repack):
+        size += MOVE_SIZE_MAX * len(op.moves)
+    return size + 9 + segment_row * len(segments_of(op))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lucid.format.change import DATA, HOLE, LOST, Change, SegmentRow
+from lucid.format.moves import Move
 
 __all__ = [
     "DATA",
@@ -23,6 +24,7 @@ __all__ = [
     "KIND_MKDIR",
     "KIND_MKNOD",
     "KIND_RENAME",
+    "KIND_REPACK",
     "KIND_RMDIR",
     "KIND_RULES",
     "KIND_SESSION",
@@ -51,8 +53,10 @@ __all__ = [
     "Link",
     "Mkdir",
     "Mknod",
+    "Move",
     "Op",
     "Rename",
+    "Repack",
     "Rmdir",
     "Rules",
     "SegmentRow",
@@ -94,6 +98,7 @@ KIND_SETXATTR = 15
 KIND_RULES = 32
 KIND_FLOOR = 36
 KIND_CLONE = 41
+KIND_REPACK = 42
 
 # Roles of a member. Stored for ever: do not renumber.
 ROLE_READER = 1
@@ -347,6 +352,14 @@ class Clone(NamedTuple):
     mtime_ns: int
 
 
+class Repack(NamedTuple):
+    """Blocks lie in other segments now, which no file notices. An admin's; of rules 3."""
+
+    op_id: int
+    time_ns: int
+    moves: tuple[Move, ...]
+
+
 class UnknownOp(NamedTuple):
     """An op of a kind that is not known here. Nothing of it was checked but the kind."""
 
@@ -372,6 +385,7 @@ Op = (
     | Rules
     | Floor
     | Clone
+    | Repack
     | UnknownOp
 )
 
@@ -393,6 +407,8 @@ def counter_of(op_id: int) -> int:
 
 def rules_of(op: Op) -> int:
     """The first rules that know this kind of op."""
+    if isinstance(op, Repack):
+        return 3
     return 2 if isinstance(op, (Clone, Floor)) else RULES_FIRST
 
 
@@ -404,7 +420,9 @@ def changes_of(op: Op) -> tuple[Change, ...]:
 
 
 def segments_of(op: Op) -> tuple[bytes, ...]:
-    """Ids of the segments that the op names, each once, in order."""
+    """Ids of the segments that the op brings rows of, each once, in order."""
+    if isinstance(op, Repack):
+        return tuple(dict.fromkeys(move.segment for move in op.moves))
     changes = changes_of(op)
     if not changes:
         return ()

@@ -25,6 +25,7 @@ from lucid.format.ops import (
     Mknod,
     Op,
     Rename,
+    Repack,
     Rmdir,
     Rules,
     SessionOp,
@@ -43,6 +44,7 @@ from lucid.meta.fold_floor import fold_floor
 from lucid.meta.fold_founding import fold_genesis, fold_session
 from lucid.meta.fold_moves import fold_rename, fold_rmdir, fold_unlink
 from lucid.meta.fold_names import fold_create, fold_link, fold_mkdir, fold_mknod, fold_symlink
+from lucid.meta.fold_repack import fold_repack
 from lucid.meta.fold_rules import fold_rules
 from lucid.meta.state import State
 
@@ -82,5 +84,6 @@ _RULE_OF: dict[type, Callable[[State, Any, Author], Effect]] = {
     Rules: fold_rules,
     Floor: fold_floor,
     Clone: fold_clone,
+    Repack: fold_repack,
     UnknownOp: _fold_unknown,
 }

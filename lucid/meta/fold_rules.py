@@ -2,7 +2,8 @@
 
 Rules 2 know more ops than rules 1 and remember removals; what rules 1 say of an op, rules 2 say
 too. Rules 3 end rows of segments with a floor (`fold_segments`), and are rules 2 until there is
-one. So one fold serves all, and asks here only where they part. Part of the fold: total and pure.
+one, but for the repacks that they know besides. So one fold serves all, and asks here only where
+they part. Part of the fold: total and pure.
 """
 
 from __future__ import annotations

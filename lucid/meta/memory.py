@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from lucid.format.change import Change, SegmentRow
@@ -259,6 +259,28 @@ class MemoryState:
         for row in list(self._segments.values()):
             if row.head < head and row.id not in named:
                 del self._segments[row.id]
+
+    def move_blocks(
+        self, segments: Collection[bytes], moved: Callable[[Change], Change]
+    ) -> Sequence[int]:
+        def again(change: Change) -> Change:
+            return moved(change) if change.segment in segments else change
+
+        touched = []
+        for ino, kept in self._maps.items():
+            before = (kept.newest, kept.past)
+            kept.newest, kept.past = (
+                [item._replace(extent=again(item.extent)) for item in items] for items in before
+            )
+            if before != (kept.newest, kept.past):
+                touched.append(ino)
+        for target, changes in self._staged.items():
+            self._staged[target] = [again(change) for change in changes]
+        return sorted(touched)
+
+    def raise_head(self, segment: bytes, head: int) -> None:
+        row = self._segments[segment]
+        self._segments[segment] = row._replace(head=max(row.head, head))
 
     def member(self, member: bytes) -> MemberRow | None:
         return self._members.get(member)

@@ -21,6 +21,7 @@ from lucid.meta.fold_rules import number_of
 from lucid.meta.fold_segments import VALUE_FLOOR
 from lucid.meta.replica_dump import dump_rows
 from lucid.meta.replica_events import Changed
+from lucid.meta.replica_live import Named, named_runs
 from lucid.meta.replica_map import MapColumns, read_map
 from lucid.meta.replica_older import Nameless, Span, nameless_in, segment_rows, spans_of
 from lucid.meta.replica_reads import DirectoryRead, Totals
@@ -108,6 +109,11 @@ class Replica(Writes):
     def usage(self) -> Usage:
         """How much of the stored bytes the state needs. Nothing may be pending."""
         return usage_of(self._turn, self._tables, self._state.geometry)
+
+    def named_runs(self) -> Iterator[Named]:
+        """Every run of sealed blocks that a version or a staged change names, some more than once.
+        Nothing may be pending."""
+        return named_runs(self._turn, self._tables, self._state)
 
     def floor(self) -> int:
         """The sequence of the newest floor that was folded; 0 for none."""

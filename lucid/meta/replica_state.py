@@ -12,7 +12,7 @@ Used by one thread at a time, under the replica's lock.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from stat import S_IFDIR
 from typing import Any
 
@@ -24,6 +24,7 @@ from lucid.format.runs import Geometry
 from lucid.meta.fold_segments import may_enter
 from lucid.meta.pending import PendingOps
 from lucid.meta.replica_cache import MISSING
+from lucid.meta.replica_repack import move_rows, unpack_changes
 from lucid.meta.replica_tables import Tables
 from lucid.meta.replica_undo import (
     Touch,
@@ -85,7 +86,7 @@ class ReplicaState:
         self._guard = False
         self._watched = False
         self._segment_ids: dict[int, bytes] = {}
-        self._segments: dict[bytes, SegmentRow] = {}  # committed rows: they never change
+        self._segments: dict[bytes, SegmentRow] = {}  # committed rows
         self._seen: dict[tuple[Any, ...], ExtentRow] = {}  # rows of newest maps, for one op
         # The fold asks these several times an op.
         self._inode_rows = tables.inode.rows
@@ -423,7 +424,7 @@ class ReplicaState:
             self._read(target)
         if target not in self._targets:
             return ()
-        return [change for row in self._staged(target) for change in _unpack_changes(row.changes)]
+        return [change for row in self._staged(target) for change in unpack_changes(row.changes)]
 
     def add_staged(self, target: int, changes: Iterable[Change]) -> None:
         if self._watched:
@@ -474,7 +475,7 @@ class ReplicaState:
     def end_segments(self, head: int) -> None:
         tables = self._tables
         packed = tables.query("SELECT changes FROM staged", (), tables.staged)
-        staged = {change.segment for (part,) in packed for change in _unpack_changes(part)}
+        staged = {change.segment for (part,) in packed for change in unpack_changes(part)}
         found = tables.query(
             "SELECT id FROM segment WHERE committed = 1 AND head < ?"
             " AND number NOT IN (SELECT segment FROM extent)",
@@ -485,6 +486,20 @@ class ReplicaState:
             if bytes(segment) not in staged:
                 tables.withdraw_segment(bytes(segment))
         self._segments.clear()
+
+    def move_blocks(
+        self, segments: Collection[bytes], moved: Callable[[Change], Change]
+    ) -> Sequence[int]:
+        """Maps are read in many places that watch nothing of where blocks lie: all own ops are
+        taken back for it, and are applied again over the new rows."""
+        self._not_pending()
+        if self._guard:
+            self._expose(list(self._pending.applied))
+        return move_rows(self._tables, self.extent, segments, moved)
+
+    def raise_head(self, segment: bytes, head: int) -> None:
+        self._tables.raise_head(segment, head)
+        self._segments.pop(segment, None)
 
     def member(self, member: bytes) -> MemberRow | None:
         return self._tables.member.get(member)  # type: ignore[no-any-return]
@@ -550,10 +565,6 @@ def extent_rows_at(tables: Tables, ino: int, version: int) -> list[ExtentRow]:
         if stamps.get(row.born, 0) <= at and (not row.died or stamps[row.died] > at):
             found.append(row)
     return found
-
-
-def _unpack_changes(packed: bytes) -> Iterable[Change]:
-    return map(Change._make, msgpack.unpackb(packed, use_list=False))
 
 
 def _alive(row: InodeRow | None) -> bool:

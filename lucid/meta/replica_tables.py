@@ -200,6 +200,14 @@ class Tables(Unwritten):
         """The log does not name it any more. An own pending op may, so its row and number stay."""
         self.execute("UPDATE segment SET committed = 0 WHERE id = ?", (segment,))
 
+    def raise_head(self, segment: bytes, head: int) -> None:
+        """A row of the log has this head from now on, if it had a lower one."""
+        self._segment_rows.pop(self.segment_number(segment), None)
+        self.execute(
+            "UPDATE segment SET head = max(head, ?) WHERE id = ? AND committed = 1",
+            (head, segment),
+        )
+
     def lengths(self, packed: bytes) -> tuple[int, ...] | None:
         """Stored lengths of an extent's blocks as the fold has them."""
         if not packed:

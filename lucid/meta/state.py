@@ -9,7 +9,7 @@ Rows are values: a keeper never changes a row it was given, and a caller replace
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from lucid.format.change import Change, SegmentRow
@@ -223,6 +223,18 @@ class State(Protocol):
     def end_segments(self, head: int) -> None:
         """Rows of segments that were sealed below this head, and that neither an extent of a
         version nor a staged change names, vanish."""
+        ...
+
+    def move_blocks(
+        self, segments: Collection[bytes], moved: Callable[[Change], Change]
+    ) -> Sequence[int]:
+        """Each extent of any version, and each staged change, that lies in one of these segments
+        becomes what `moved` makes of it: the same blocks of the file, in another place, or the
+        very same. Returns the inodes whose extents lie elsewhere now, ascending."""
+        ...
+
+    def raise_head(self, segment: bytes, head: int) -> None:
+        """The row of a segment says that it was sealed at this head, if it says a lower one."""
         ...
 
     def member(self, member: bytes) -> MemberRow | None: ...

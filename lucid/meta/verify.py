@@ -23,6 +23,7 @@ from lucid.format.ops import (
     Floor,
     Genesis,
     Op,
+    Repack,
     Rules,
     UnknownOp,
     rules_of,
@@ -187,6 +188,6 @@ def _fault(view: View, body: EntryBody, rules: int) -> str:
 
 def _may(role: int, op: Op) -> bool:
     """Whether a member of this role may write this op. Genesis is entry 1, and judged there."""
-    if isinstance(op, (Rules, Floor)):
+    if isinstance(op, (Rules, Floor, Repack)):
         return role == ROLE_ADMIN
     return role in (ROLE_WRITER, ROLE_ADMIN) and not isinstance(op, Genesis)

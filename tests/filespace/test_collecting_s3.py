@@ -76,3 +76,49 @@ def test_on_a_real_server(
         assert fs.read_bytes("/plan") == some_bytes(EVERY - 1, 5000)
         assert "Begun from checkpoint" in fs.status().checkpoint_notes[0]
     assert check(url, PASSPHRASE, read_data=True).clean
+
+
+@pytest.mark.slow
+def test_a_repack_on_a_real_server(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S-613, S-614: the store shrinks, and every byte reads the same."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{s3_server.make_bucket()}/team?addressing=path"
+    init(url, passphrase=PASSPHRASE, block_size=BLOCK, stretch=STRETCH)
+    contents = {}
+    store = Older(open_store(url))
+    try:
+        with opened(url, tmp_path / "a") as fs:
+            for seed in range(4):
+                first, later = some_bytes(seed, 8 * BLOCK), some_bytes(10 + seed, 6 * BLOCK)
+                fs.write_bytes(f"/{seed}", first)
+                fs.sync(timeout=WAIT_S)
+                with fs.open(f"/{seed}", "r+b") as file:
+                    file.seek(2 * BLOCK)
+                    file.write(later)
+                fs.sync(timeout=WAIT_S)
+                contents[f"/{seed}"] = first[: 2 * BLOCK] + later
+            fs.write_bytes("/last", b"last")
+            fs.sync(timeout=WAIT_S)
+            shown = collect(url, PASSPHRASE, store=store)
+            done = collect(url, PASSPHRASE, store=store, delete=True)
+            assert done.repacked == shown.repacked and done.repacked.count == 4
+            full = _stored(store)
+            # To this store all that is there is old, what was just written too.
+            assert collect(url, PASSPHRASE, store=store, delete=True).segments.count == 4
+            assert _stored(store) < full - 4 * 6 * BLOCK
+            assert fs.refresh(WAIT_S)
+            for path, content in contents.items():
+                assert fs.read_bytes(path) == content
+    finally:
+        store.close()
+    with opened(url, tmp_path / "new") as fs:
+        for path, content in contents.items():
+            assert fs.read_bytes(path) == content
+    assert check(url, PASSPHRASE, read_data=True).clean
+
+
+def _stored(store: ObjectStore) -> int:
+    return sum(info.size for info in store.list("data/"))

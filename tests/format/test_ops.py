@@ -32,6 +32,7 @@ from tests.format.values import (
     GENESIS,
     OPS_OF_RULES_2,
     PLAIN_OPS,
+    REPACK,
     ROWS,
     SESSION_OP,
     TIME_NS,
@@ -72,6 +73,43 @@ def test_kinds_are_those_of_the_format() -> None:
 def test_each_kind_says_which_rules_know_it() -> None:
     assert {rules_of(op) for op in (GENESIS, SESSION_OP, *PLAIN_OPS, RULES)} == {1}
     assert {rules_of(op) for op in (FLOOR, CLONE, CLONE_BESIDE)} == {2}
+
+
+def test_a_repack_is_of_rules_3() -> None:
+    assert rules_of(REPACK) == 3
+    assert encode_op(REPACK, TABLE)[0] == 42
+    assert segments_of(REPACK) == (ROWS[0].id, ROWS[1].id)
+
+
+@pytest.mark.parametrize(
+    ("at", "bad"),
+    [
+        (0, b"\x07" * 31), (0, ROWS[0].id), (1, -1), (1, 65_536), (2, -1), (2, (8 << 20) + 65_536),
+        (3, 0), (3, 65_537), (4, 2), (4, -1), (4, b"x"), (5, 65_536), (5, -1), (6, -1),
+        (6, (8 << 20) + 65_536),
+    ],
+)  # fmt: skip
+def test_what_no_move_can_be_is_refused(at: int, bad: Any) -> None:
+    row = encode_op(REPACK, TABLE)
+    move = row[3][0]
+    row[3] = [[*move[:at], bad, *move[at + 1 :]], *row[3][1:]]
+    with pytest.raises(FormatError):
+        decode_op(row, ROWS)
+    if at != 4:
+        moves = (REPACK.moves[0]._replace(**{REPACK.moves[0]._fields[at]: bad}), *REPACK.moves[1:])
+        with pytest.raises(FormatError):
+            encode_op(REPACK._replace(moves=moves), TABLE)
+
+
+def test_moves_ascend_and_do_not_overlap() -> None:
+    one, two, three = REPACK.moves
+    edge = two._replace(source_ordinal=3)
+    assert through(REPACK._replace(moves=(one, edge, three))).moves[1] == edge  # type: ignore[union-attr]
+    for moves in ((), (two, one), (three, one), (one, two._replace(source_ordinal=2))):
+        with pytest.raises(FormatError):
+            encode_op(REPACK._replace(moves=moves), TABLE)
+    with pytest.raises(FormatError):
+        encode_op(REPACK, {ROWS[0].id: 0})
 
 
 def test_a_clone_may_leave_the_name_open() -> None:
@@ -205,7 +243,7 @@ def test_what_is_no_op_is_refused(bad: Any) -> None:
         decode_op(bad, ROWS)
 
 
-@pytest.mark.parametrize("kind", [0, 16, 31, 33, 40, 42, 65_535])
+@pytest.mark.parametrize("kind", [0, 16, 31, 33, 40, 43, 65_535])
 def test_an_unknown_kind_is_told_apart(kind: int) -> None:
     assert decode_op([kind, b"whatever", [[]]], ROWS) == UnknownOp(kind)
     with pytest.raises(FormatError):

@@ -22,7 +22,7 @@ from lucid.crypto.recovery import format_recovery_code
 from lucid.format.canonical import pack
 from lucid.format.hashes import digest16, hash_bytes
 from lucid.format.opcode import encode_op
-from lucid.format.ops import Clone, Floor, Mkdir, Rules
+from lucid.format.ops import Clone, Floor, Mkdir, Move, Repack, Rules
 from tests.crypto import reference
 from tests.format import values
 from tests.format.vectors import make
@@ -228,6 +228,8 @@ def test_the_worked_example() -> None:
         b"\x22" * 16,
         b"\x33" * 32,
     )
+    move = Move(segment, 5, 700, 2, b"\x44" * 32, 0, 0)
+    repack = Repack(3 << 32 | 11, op.time_ns, (move,))
     expected = {
         'hash("lucid")': hash_bytes(b"lucid").hex(),
         'digest16("lucid")': digest16(b"lucid").hex(),
@@ -235,6 +237,7 @@ def test_the_worked_example() -> None:
         "rules": pack(encode_op(Rules(3 << 32 | 8, op.time_ns, 2), {})).hex(),
         "floor": pack(encode_op(Floor(3 << 32 | 9, op.time_ns, 4097), {})).hex(),
         "clone": pack(encode_op(clone, {})).hex(),
+        "repack": pack(encode_op(repack, {b"\x44" * 32: 0})).hex(),
         "recovery code": format_recovery_code(bytes(range(20))),
     }
     for suite in (1, 2):

@@ -41,8 +41,10 @@ from lucid.format.ops import (
     Link,
     Mkdir,
     Mknod,
+    Move,
     Op,
     Rename,
+    Repack,
     Rmdir,
     Rules,
     SessionOp,
@@ -118,7 +120,15 @@ OPS_OF_RULES_2: tuple[Op, ...] = (
     Clone(op_id(19), TIME_NS, op_id(1), op_id(5), op_id(1), op_id(6), 1, b"report.txt", TIME_NS),
     Clone(op_id(20), TIME_NS, op_id(1), op_id(5), 0, 0, op_id(2), b"old report.txt", -1),
 )
-EVERY_OP: tuple[Op, ...] = (GENESIS, SESSION_OP, *PLAIN_OPS, *OPS_OF_RULES_2)
+REPACK = Repack(
+    op_id(21), TIME_NS,
+    (
+        Move(b"\x07" * 32, 0, 0, 3, ROWS[0].id, 0, 0),
+        Move(b"\x07" * 32, 9, 70_000, 1, ROWS[0].id, 3, 40_000),
+        Move(b"\x08" * 32, 65_535, 8_000_000, 1, ROWS[1].id, 200, 90_000),
+    ),
+)  # fmt: skip
+EVERY_OP: tuple[Op, ...] = (GENESIS, SESSION_OP, *PLAIN_OPS, *OPS_OF_RULES_2, REPACK)
 BODY = EntryBody(
     b"m" * 16, SESSION, b"p" * 32, b"q" * 32, EntryRef(1, b"e" * 32), None, ROWS, PLAIN_OPS
 )
@@ -178,6 +188,28 @@ def segment_rows(draw: st.DrawFn, unfinished: bool = False) -> SegmentRow:
         draw(ids),
         draw(natural),
     )
+
+
+@st.composite
+def move_lists(draw: st.DrawFn, rows: tuple[SegmentRow, ...]) -> tuple[Move, ...]:
+    """Ascending moves from other segments into `rows`, of which there must be some."""
+    moves = []
+    sources = draw(st.lists(keys, min_size=1, max_size=3, unique=True))
+    into = {row.id for row in rows}
+    for source in sorted(one for one in sources if one not in into) or [b"\xff" * 32]:
+        at = 0
+        for _ in range(draw(st.integers(1, 3))):
+            at += draw(st.integers(0, 1000))
+            count = draw(st.integers(1, 300))
+            moves.append(
+                Move(
+                    source, at, draw(st.integers(0, limits.SEGMENT_STORED_MAX - 1)), count,
+                    draw(st.sampled_from(rows)).id, draw(st.integers(0, 60_000)),
+                    draw(st.integers(0, limits.SEGMENT_STORED_MAX - 1)),
+                )
+            )  # fmt: skip
+            at += count
+    return tuple(moves)
 
 
 @st.composite
@@ -260,6 +292,7 @@ def ops(rows: tuple[SegmentRow, ...]) -> st.SearchStrategy[Op]:
         st.builds(
             Clone, *head, positive, positive, st.just(0), st.just(0), positive, names, times
         ),
+        *([st.builds(Repack, *head, move_lists(rows))] if rows else []),
     )  # fmt: skip
 
 

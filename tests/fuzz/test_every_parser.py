@@ -75,6 +75,7 @@ PARSER = re.compile(r"(?:decode|open|parse|read|unpack|unwrap|unlock|check_foote
 WITHIN = {
     "decode_segments": "decode_body",
     "decode_changes": "decode_body",
+    "decode_moves": "decode_body",
     "decode_ops": "decode_body",
     "decode_op": "decode_body",
     "decode_xattrs": "decode_body",

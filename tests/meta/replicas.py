@@ -65,11 +65,17 @@ class Log:
         )
         self.entries.append(body)
         sequence = len(self.entries)
-        self._fold(sequence, body)
+        self._fold(sequence, body, self.model)
         return sequence
 
-    def _fold(self, sequence: int, body: EntryBody) -> None:
-        model = self.model
+    def model_at(self, sequence: int) -> MemoryState:
+        """The state after the first entries."""
+        model = MemoryState(GEOMETRY)
+        for number, body in enumerate(self.entries[:sequence], 1):
+            self._fold(number, body, model)
+        return model
+
+    def _fold(self, sequence: int, body: EntryBody, model: MemoryState) -> None:
         admit_segments(model, body.segments)
         author = author_of(body.session) if body.session else author_of(0, b"")
         for index, op in enumerate(body.ops):

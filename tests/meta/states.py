@@ -22,6 +22,7 @@ def model_rows(log: Log, sequence: int | None = None) -> list[Row]:
     again = Log(0)
     again.entries.clear()
     again.model = MemoryState(log.model.geometry)
+    again.heads = log.heads
     for body in log.entries[:end]:
         again.append(body.session, body.ops)
     dump = again.model.dump()

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from lucid.errors import UnsupportedFormat
-from lucid.format.ops import ROLE_WRITER, ROOT_INO, Clone, Floor, Op, Rules
+from lucid.format.change import DATA, Change, SegmentRow
+from lucid.format.ops import (
+    ROLE_WRITER,
+    ROOT_INO,
+    Clone,
+    Floor,
+    Move,
+    Op,
+    Repack,
+    Rules,
+    segments_of,
+)
 from lucid.meta.fold_rules import VALUE_RULES, VALUE_SINCE
 from lucid.meta.verify import Void
 from lucid.store.memory import Bucket, MemoryStore
@@ -42,9 +53,18 @@ def clone(machine: Machine, version: int) -> Clone:
     return Clone(*head(machine), version, version, 0, 0, ROOT_INO, b"copy", EPOCH_NS)
 
 
+def repack(machine: Machine) -> Repack:
+    return Repack(*head(machine), (Move(b"o" * 32, 0, 0, 1, b"n" * 32, 2, 600),))
+
+
+def row_of(segment: bytes) -> SegmentRow:
+    return SegmentRow(segment, 5000, 400, b"f" * 32, b"g" * 16, 1)
+
+
 def write(machine: Machine, *ops: Op) -> str:
     """These ops become the next entry; why it is void, empty if it is not."""
-    sequence = machine.put(machine.seal(machine.body(ops)))
+    rows = tuple(row_of(one) for op in ops for one in segments_of(op))
+    sequence = machine.put(machine.seal(machine.body(ops, segments=rows)))
     found = machine.reader.next()
     assert found is not None and found.sequence == sequence
     if isinstance(found, Void):
@@ -73,6 +93,29 @@ def test_rules_stand_alone_in_their_entry(machine: Machine) -> None:
     assert "beside" in write(machine, rules(machine), machine.create(b"f"))
     assert "beside" in write(machine, machine.create(b"f"), rules(machine))
     assert machine.replica.value(VALUE_RULES) == b"1"
+
+
+def test_a_repack_comes_with_rules_3(machine: Machine) -> None:
+    """S-51, S-292, S-297: void under rules 2, and only an admin's."""
+    change = Change(0, 1, DATA, b"o" * 32, 0, 0, 0, 100, 100)
+    made = machine.create(b"f")._replace(size=100, changes=(change,))
+    assert write(machine, made) == ""
+    assert write(machine, rules(machine)) == ""
+    assert "repack, which rules 2 do not know" in write(machine, repack(machine))
+    assert write(machine, rules(machine, 3)) == ""
+    row = machine.replica.member(machine.keys.member)
+    assert row is not None
+    machine.replica.state.put_member(row._replace(role=ROLE_WRITER))
+    assert "role" in write(machine, repack(machine))
+    machine.replica.state.put_member(row)
+    assert write(machine, repack(machine)) == ""
+    columns = machine.replica.map_columns(made.op_id)
+    assert columns is not None
+    assert [one.id for one in columns.segments] == [b"n" * 32]
+    assert (columns.ordinal[0], columns.offset[0]) == (2, 600)
+    assert made.op_id in machine.replica.take_events().inodes
+    old = machine.replica.segment(b"o" * 32)
+    assert old is not None and old.head == machine.replica.head().sequence
 
 
 @pytest.mark.parametrize("kind", ["rules", "floor"])

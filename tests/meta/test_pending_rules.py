@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from lucid.format.ops import ROOT_INO, Floor, Op, Rules
+from lucid.format.ops import ROOT_INO, Floor, Op, Repack, Rules, segments_of
 from lucid.meta.fold_effect import Status
 from lucid.meta.replica import Replica
 from lucid.meta.replica_undo import pack_op, unpack_op
 from tests.meta.authors import Author, Blocks, look
-from tests.meta.replicas import Log, apply, author_of, catch_up, open_replica
+from tests.meta.repacks import lying_in, moves_of, runs_in
+from tests.meta.replicas import (
+    Log,
+    apply,
+    author_of,
+    catch_up,
+    open_replica,
+    segment_row,
+)
 
 
 class Pair:
@@ -163,3 +171,40 @@ def test_what_a_floor_left_is_there_after_a_restart(pair: Pair) -> None:
 def test_a_clone_survives_being_packed(pair: Pair) -> None:
     op = pair.me.clone(1 << 32 | 1, 1 << 32 | 2, 0, 0, ROOT_INO, b"copy")
     assert unpack_op(pack_op(op)) == op
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_own_ops_in_a_pack_that_is_repacked(tmp_path: Path, late: bool) -> None:
+    """S-296, S-298: of a pack one file is committed, two are pending, one of them on that file's
+    blocks. What is pending keeps naming the old segment, and reads on; committed before a floor
+    above the repack it counts, and after it the log makes nothing of it, as of all such ops."""
+    pair = Pair(tmp_path, 3)
+    made = pair.me.create(ROOT_INO, b"one", b"1" * 64)
+    (old,) = segments_of(made)
+    second = pair.me.create(ROOT_INO, b"two")._replace(size=64, changes=made.changes)
+    pair.hear(made)
+    pair.do(second)
+    pair.do(pair.me.content_on(made.op_id, made.op_id, ROOT_INO, b"one", b"1" * 32 + b"9", keep=32))
+    blocks = pair.me.blocks
+    moves = moves_of(blocks, lying_in(runs_in(pair.log.model.dump())), [old])
+    pair.log.heads[moves[0].segment] = len(pair.log.entries)
+    pair.hear(Repack(*pair.admin.head(), moves))
+    first = pair.replica.map_columns(made.op_id, made.op_id)
+    pending = pair.replica.map_columns(second.op_id)
+    newest = pair.replica.map_columns(made.op_id)
+    assert first is not None and pending is not None and newest is not None
+    assert [row.id for row in first.segments] == [moves[0].segment]
+    assert [row.id for row in pending.segments] == [old]
+    assert newest.segments[0].id == moves[0].segment and newest.first.tolist() == [0, 2]
+    row = pair.replica.segment(old)
+    assert row is not None and row.head == len(pair.log.entries)
+    rows = [segment_row(old)]
+    assert pair.replica.below_floor(rows) == []
+    if late:
+        pair.hear(pair.admin.mkdir(ROOT_INO, b"later"))
+        pair.hear(Floor(*pair.admin.head(), len(pair.log.entries)))
+        assert pair.replica.below_floor(rows) == [old], "its author prepares it again"
+    pair.hear(*(op for _, op in pair.pending))
+    assert (pair.replica.lookup(ROOT_INO, b"two") is None) == late
+    assert same_as_model(pair.replica, pair.log)
+    pair.replica.close()

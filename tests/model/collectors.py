@@ -2,7 +2,8 @@
 
 A `World` has one log, one store and one clock. Devices seal segments at some head, upload them
 much later, are away for weeks, and commit upon the log as it is then; collectors set floors and
-delete in small steps, with anything in between. Everything is chosen by integers. `Rule` says which
+delete in small steps, with anything in between; they repack, too, and readers that are behind by
+less than the retention look for what they know. Everything is chosen by integers. `Rule` says which
 parts of the rule hold: the model must find the loss where one is left out.
 """
 
@@ -17,13 +18,25 @@ from lucid.filespace.collection import Collection
 from lucid.filespace.leftovers import Leftovers
 from lucid.format.change import SegmentRow
 from lucid.format.names import segment_key
-from lucid.format.ops import ROOT_INO, Content, Create, Drop, Floor, Op, Stage, segments_of
+from lucid.format.ops import (
+    ROOT_INO,
+    Content,
+    Create,
+    Drop,
+    Floor,
+    Move,
+    Op,
+    Repack,
+    Stage,
+    segments_of,
+)
 from lucid.meta.fold import NOTHING, fold
 from lucid.meta.fold_segments import VALUE_FLOOR, admit_segments, may_enter
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import STAMP_SHIFT
 from lucid.store.memory import MemoryStore
 from tests.meta.authors import Author, Blocks, empty_state
+from tests.meta.repacks import lying_in, moves_of, runs_in
 from tests.meta.replicas import segment_row
 
 HOUR_NS = 3600 * 10**9
@@ -48,6 +61,10 @@ class Rule(NamedTuple):
     """The state that says what may go is of the floor's entry or later."""
     authors_prepare_again: bool = True
     """Authors seal again what cannot be named any more."""
+    repacked_stay: bool = True
+    """The row of a segment that was repacked stays until a floor above that."""
+    by_the_head: bool = True
+    """A new segment says the head of before it was stored, and not one that is higher."""
 
 
 WHOLE = Rule()
@@ -87,6 +104,7 @@ class World:
         self.state = empty_state(RULES)
         self.heads: dict[bytes, int] = {}
         self.deleted = 0
+        self.repacked = 0
 
     def append(self, author: Author, ops: Iterable[Op]) -> None:
         """The next entry."""
@@ -109,9 +127,35 @@ class World:
                 state.add_segment(row)
         done = []
         for index, op in enumerate(entry.ops):
-            state.stamp = number + 1 << STAMP_SHIFT | index
+            state.stamp = number << STAMP_SHIFT | index
             done.append(fold(state, op, entry.author.who) is not NOTHING)
+            if isinstance(op, Repack) and not self.rule.repacked_stay:
+                self._forget_repack(state, op)
         return done
+
+    def _forget_repack(self, state: MemoryState, op: Repack) -> None:
+        """As if the rows of old segments said their authors' heads for ever."""
+        for move in op.moves:
+            row = state.segment(move.source)
+            if row is not None:
+                state._segments[row.id] = row._replace(head=self.heads[row.id])
+
+    def readers_find(self) -> None:
+        """Who is behind by just less than the retention finds every file that it knows."""
+        if self.rule._replace(repacked_stay=True, by_the_head=True) != WHOLE:
+            return  # Then more than that is lost.
+        until = self.clock.now_ns - RETENTION_S * 10**9
+        state = empty_state(RULES)
+        for number, entry in enumerate(self.log, 1):
+            if entry.time_ns > until:
+                break
+            self.take_in(state, number)
+        dump, there = state.dump(), set(self.store.bucket.keys)
+        named = {row[0] for row in dump["inode"] if row[5]}
+        newest = [row for row in dump["extent"] if row[0] in named and not row[3]]
+        for run in runs_in({"extent": newest, "staged": []}):
+            if run.segment and segment_key(run.segment) not in there:
+                raise Lost("A reader that is behind misses a segment.")
 
     def check(self) -> None:
         """Whatever has a row, and so whatever is named or may still be, is in the store."""
@@ -276,9 +320,14 @@ class Collector:
         self.floor = 0
         self.keys: list[str] = []
         self._stage = 0
+        self._moves: tuple[Move, ...] = ()
 
-    def step(self, one: int) -> None:
-        if self.keys:
+    def step(self, action: int, one: int) -> None:
+        if action % 5 == 0 and not self._moves:
+            self._seal(one)
+        elif action % 5 == 1 and self._moves:
+            self._repack()
+        elif self.keys:
             self._delete(1 + one % 3)
         elif self._stage == 0:
             self._set_floor()
@@ -298,6 +347,30 @@ class Collector:
         if self.floor > int(floor or b"0"):
             world.append(self.author, [Floor(*self.author.head(), self.floor)])
         self._stage = 1
+
+    def _seal(self, one: int) -> None:
+        """What is alive in some old segments lies in a new one, and that is in the store."""
+        world = self.world
+        floor = int(world.state.get_value(VALUE_FLOOR) or b"0")
+        lying = lying_in(runs_in(world.state.dump()))
+        rows = (world.state.segment(segment) for segment in sorted(lying))
+        old = [row.id for row in rows if row is not None and row.head < floor]
+        self._moves = moves_of(world.blocks, lying, old[one % 3 :: 1 + one % 2])
+        if self._moves:
+            fresh = self._moves[0].segment
+            world.heads[fresh] = len(world.log) if world.rule.by_the_head else 1 << 40
+            world.store.put_if_absent(segment_key(fresh), b"sealed")
+
+    def _repack(self) -> None:
+        """The log says so, maybe long after that."""
+        world, moves = self.world, self._moves
+        self._moves = ()
+        left = tuple(move for move in moves if world.state.segment(move.source) is not None)
+        fresh = moves[0].segment
+        stands = world.state.segment(fresh) or may_enter(world.state, world.heads[fresh])
+        if left and stands:
+            world.append(self.author, [Repack(*self.author.head(), left)])
+            world.repacked += 1
 
     def _look(self) -> None:
         world = self.world
@@ -323,6 +396,7 @@ class Collector:
         self.world.store.delete(gone)
         self.world.deleted += len(gone)
         self.world.check()
+        self.world.readers_find()
 
 
 def run(steps: Iterable[tuple[int, int, int, int]], rule: Rule = WHOLE) -> World:
@@ -337,7 +411,7 @@ def run(steps: Iterable[tuple[int, int, int, int]], rule: Rule = WHOLE) -> World
             device = devices[(0, 0, 1, 1, 2)[actor]]
             device.step(action, one, two)
         elif actor < 7:
-            collectors[actor - 5].step(one)
+            collectors[actor - 5].step(action, one)
         else:
             world.clock.now_ns += (1, 5, 30, 100, 200)[action % 5] * HOUR_NS
     return world

@@ -2,7 +2,8 @@
 
 A file holds one op a line: session, kind, fields. Each was written once from three machines that
 write at random, and holds every kind of conflict; the one of rules 2 and 3 also clones, and floors,
-and there each op is an entry. Run as a program this prints the digest of each state.
+and there each op is an entry; so it is in the one of rules 3 alone, which repacks besides. Run as a
+program this prints the digest of each state.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from lucid.format import ops
 from lucid.format.change import Change, SegmentRow
-from lucid.format.ops import Op
+from lucid.format.ops import Move, Op
 from lucid.meta.fold_segments import admit_segments
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import STAMP_SHIFT
@@ -23,8 +24,13 @@ from tests.meta.replicas import segment_row
 from tests.model.writers import LABELS
 
 VECTORS = Path(__file__).parent / "vectors"
-RULES = (1, 2, 3)
-LOGS = {1: "rules-1.txt", 2: "rules-2.txt", 3: "rules-2.txt"}
+LOGS = {
+    "1": (1, "rules-1.txt"),
+    "2": (2, "rules-2.txt"),
+    "3": (3, "rules-2.txt"),
+    "3 with repacks": (3, "rules-3.txt"),
+}
+"""The rules of each, and its file."""
 
 
 def write_line(session: int, op: Op) -> str:
@@ -39,21 +45,24 @@ def read_line(line: str) -> tuple[int, Op]:
     op = make._make(fields)
     if "changes" in make._fields:
         op = op._replace(changes=tuple(Change._make(change) for change in op.changes))
+    if "moves" in make._fields:
+        op = op._replace(moves=tuple(Move._make(move) for move in op.moves))
     return session, op
 
 
-def frozen_ops(rules: int) -> list[tuple[int, Op]]:
+def frozen_ops(log: str) -> list[tuple[int, Op]]:
     """Session and op of each line."""
-    text = (VECTORS / LOGS[rules]).read_text("ascii")
+    text = (VECTORS / LOGS[log][1]).read_text("ascii")
     return [read_line(line) for line in text.splitlines()]
 
 
-def frozen_state(rules: int) -> MemoryState:
-    """The state that the frozen log makes."""
+def frozen_state(log: str) -> MemoryState:
+    """The state that a frozen log makes."""
+    rules = LOGS[log][0]
     blocks = Blocks()
     authors = {n: Author(n, label, blocks) for n, label in enumerate(LABELS, 1)}
     state = empty_state(rules)
-    for sequence, (session, op) in enumerate(frozen_ops(rules), 2):
+    for sequence, (session, op) in enumerate(frozen_ops(log), 2):
         if rules > 1:
             state.stamp = (sequence << STAMP_SHIFT) - 1
         if rules > 2:
@@ -77,4 +86,4 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    print(*(digest(frozen_state(rules)) for rules in RULES))
+    print(*(digest(frozen_state(log)) for log in LOGS))

@@ -15,17 +15,21 @@ from lucid.format.ops import (
     Floor,
     Genesis,
     Link,
+    Move,
     Op,
     Rename,
+    Repack,
     Rmdir,
     SessionOp,
     UnknownOp,
     Unlink,
 )
+from lucid.meta.fold_segments import admit_segments
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import STAMP_SHIFT, DentryRow
 from tests.meta.authors import Author, Blocks, empty_state, genesis
 from tests.meta.invariants import check_state, checked_fold
+from tests.meta.replicas import segment_row
 
 CONFLICT = b"a (conflict ann desk 1970-01-01 00.00.00)"
 
@@ -65,6 +69,22 @@ def changes(draw: st.DrawFn) -> tuple[Change, ...]:
     return tuple(made)
 
 
+@st.composite
+def moves(draw: st.DrawFn) -> tuple[Move, ...]:
+    """Ascending moves of the one segment that changes name, or of one that nobody knows."""
+    made, at = [], 0
+    source, into = draw(st.sampled_from([(b"s", b"t"), (b"t", b"s"), (b"t", b"u")]))
+    for _ in range(draw(st.integers(1, 3))):
+        at += draw(st.integers(0, 9))
+        count = draw(st.sampled_from([1, 4, 20]))
+        place = (draw(st.integers(0, 20)), draw(st.sampled_from([0, 90, 3000, 8_000_000])))
+        made.append(
+            Move(source * 32, at, draw(st.sampled_from([0, 90, 91])), count, into * 32, *place)
+        )
+        at += count
+    return tuple(made)
+
+
 REGULAR, DIRECTORY = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 any_op: st.SearchStrategy[Op] = st.one_of(
     st.builds(
@@ -96,6 +116,7 @@ any_op: st.SearchStrategy[Op] = st.one_of(
     ),
     st.builds(ops.Rules, ids, times, st.integers(1, 2)),
     st.builds(ops.Floor, ids, times, st.sampled_from([1, 3, 10, 40, INT63_MAX])),
+    st.builds(Repack, ids, times, moves()),
     st.just(ops.SessionOp(0, 0, b"t" * 16, b"desk")),
     st.just(ops.UnknownOp(99)),
     st.just(genesis()),
@@ -138,7 +159,7 @@ step = st.tuples(st.booleans(), any_op, st.one_of(st.none(), st.integers(0, 99))
 
 
 @settings(max_examples=250)
-@given(st.integers(1, 2), st.lists(step, max_size=40))
+@given(st.integers(1, 3), st.lists(step, max_size=40))
 def test_any_ops_in_any_order(rules: int, steps: list[tuple[bool, Op, int | None, int]]) -> None:
     """S-70, S-72: nothing raises, the state is sound after each op, and two folds are equal.
 
@@ -149,6 +170,7 @@ def test_any_ops_in_any_order(rules: int, steps: list[tuple[bool, Op, int | None
     folded: list[tuple[Author, Op]] = []
     for number, (first, op, aim, reuse) in enumerate(steps, 2):
         state.stamp = number << STAMP_SHIFT
+        _admit(state, number)
         author = ann if first else bea
         if aim is not None:
             op = aimed(state, op, aim)
@@ -162,9 +184,15 @@ def test_any_ops_in_any_order(rules: int, steps: list[tuple[bool, Op, int | None
         folded.append((author, op))
     for number, (author, op) in enumerate(folded, 2):
         again.stamp = number << STAMP_SHIFT
+        _admit(again, number)
         author.fold(again, op)
         _readable(again)
     assert state.dump() == again.dump()
+
+
+def _admit(state: MemoryState, number: int) -> None:
+    """Each entry brings the segments that ops name, sealed a while before."""
+    admit_segments(state, [segment_row(one * 32, number - 2) for one in (b"s", b"t")])
 
 
 def _readable(state: MemoryState) -> None:

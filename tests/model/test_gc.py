@@ -25,18 +25,20 @@ def schedule(seed: int, length: int = 250) -> list[tuple[int, int, int, int]]:
 @settings(max_examples=120, deadline=None)
 @given(st.lists(STEP, max_size=120))
 def test_nothing_that_is_named_is_ever_deleted(steps: list[tuple[int, int, int, int]]) -> None:
-    """S-287, S-288, S-602, S-605, S-606."""
+    """S-287, S-288, S-295, S-298, S-602, S-605, S-606, S-614, S-616."""
     run(steps)
 
 
 def test_long_schedules_delete_and_lose_nothing() -> None:
-    """S-602, S-606: and the model does what it is for: collectors do delete."""
+    """S-602, S-606, S-614: and the model does what it is for: collectors do delete, and repack."""
     worlds: list[World] = [run(schedule(seed, 500)) for seed in range(30)]
     assert sum(world.deleted for world in worlds) > 100
+    assert sum(world.repacked for world in worlds) > 30
     assert sum(len(world.log) for world in worlds) > 500
 
 
 GONE = "A segment that may be named is not in the store."
+MISSED = "A reader that is behind misses a segment."
 NOTHING = "A file came to nothing: its author did not prepare it again."
 
 
@@ -46,6 +48,8 @@ NOTHING = "A file came to nothing: its author did not prepare it again."
         (Rule(rows_count=False), GONE),
         (Rule(age_counts=False), GONE),
         (Rule(floor_first=False), GONE),
+        (Rule(repacked_stay=False), MISSED),
+        (Rule(by_the_head=False), GONE),
         (Rule(authors_prepare_again=False), NOTHING),
         (Rule(authors_prepare_again=False, old_ones_stay_out=False), GONE),
     ],

@@ -1,5 +1,6 @@
 """Several machines under rules 3: segments are sealed at some head, floors end the rows of those
-that nothing names, and ops on such segments are pending meanwhile. All end as the model does."""
+that nothing names, repacks move blocks, and ops on such segments are pending meanwhile. All end as
+the model does."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from lucid.format.change import SegmentRow
-from lucid.format.ops import Floor, Op, segments_of
+from lucid.format.ops import Floor, Op, Repack, segments_of
 from lucid.meta.fold_segments import VALUE_FLOOR
-from tests.meta.authors import Blocks
-from tests.meta.replicas import Log, apply, segment_row
+from tests.meta.authors import Blocks, LostBlock
+from tests.meta.repacks import lying_in, moves_of, runs_in
+from tests.meta.replicas import Log, apply, catch_up, open_replica, segment_row
+from tests.meta.states import hash_of, loaded, model_rows, replica_rows
 from tests.model.test_rebase import same
 from tests.model.test_rebase_rules_2 import Restorer, agree
 
@@ -62,6 +65,22 @@ class Sealer(Restorer):
             log.append(self.author.who.session, [Floor(*self.author.head(), floor)])
         else:
             super().admin(log)
+
+    def repack(self, log: Log, seen: int) -> bool:
+        """What some segments held when this machine had heard `seen` entries lies in a new one."""
+        if log.model.get_value("rules") != b"3":
+            return False
+        model = log.model_at(seen) if seen < len(log.entries) else log.model
+        lying = lying_in(runs_in(model.dump()))
+        sources = sorted(lying)
+        self.rng.shuffle(sources)
+        moves = moves_of(self.author.blocks, lying, sources[: self.rng.randint(1, 8)])
+        if not moves:
+            return False
+        self.settled = []
+        self.heads[moves[0].segment] = len(log.entries)
+        log.append(self.author.who.session, [Repack(*self.author.head(), moves)])
+        return True
 
     def recover(self, log: Log) -> None:
         self.hear(log)
@@ -125,3 +144,71 @@ def test_a_floor_is_a_function_of_what_is_committed(tmp_path: Path, seed: int) -
         same(machine.replica, log)
     for machine in machines:
         machine.replica.close()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_repacks_meet_pending_ops(tmp_path: Path, seed: int) -> None:
+    """S-292, S-293, S-295, S-296, S-298: own ops that read, overwrite, clone and remove what is
+    moved under them, and floors in between."""
+    rng = random.Random(8000 + seed)
+    log, machines = sealers(tmp_path, rng, 3)
+    repacks = 0
+    for _ in range(200):
+        machine = rng.choice(machines)
+        what = rng.random()
+        if what < 0.45:
+            machine.act()
+        elif what < 0.65:
+            machine.hear(log, rng.choice((2, None, None)))
+        elif what < 0.8:
+            machine.commit(log)
+        elif what < 0.85:
+            machine.admin(log)
+        elif what < 0.95:
+            head = len(log.entries)
+            repacks += machine.repack(log, rng.choice((head, head, max(4, head - 3))))
+        else:
+            machine.replica.commit_now()
+    agree(log, list(machines))
+    assert repacks > 3
+    assert readable(log, machines[0].author.blocks)
+
+
+def readable(log: Log, blocks: Blocks) -> int:
+    """Every version of the model, block by block; how many bytes that are."""
+    versions = log.model.dump()["version"]
+    total = 0
+    for version, ino, *_ in versions:
+        try:
+            total += len(blocks.read(log.model, ino, version))
+        except LostBlock:  # a conflict copy of what a floor had ended
+            continue
+    return total
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_checkpoint_after_a_repack(tmp_path: Path, seed: int) -> None:
+    """S-292, S-295, S-72: with own ops pending, and a replica from it goes on as the others do."""
+    rng = random.Random(9000 + seed)
+    log, machines = sealers(tmp_path, rng, 3)
+    one, two = machines[:2]
+    for _ in range(30):
+        one.act()
+        one.commit(log)
+        one.hear(log)
+    assert one.repack(log, len(log.entries))
+    for _ in range(10):
+        one.act()
+    one.hear(log)
+    assert replica_rows(one.replica) == model_rows(log)
+    fresh = loaded(one.replica, tmp_path / "loaded")
+    two.hear(log)
+    two.admin(log)
+    two.hear(log)
+    one.hear(log)
+    replayed = open_replica(tmp_path)
+    for replica in (fresh, replayed):
+        catch_up(replica, log)
+        assert hash_of(replica) == hash_of(one.replica) == hash_of(two.replica)
+        replica.close()
+    agree(log, list(machines))
