@@ -251,7 +251,7 @@ def _show(found: FsckReport) -> None:
     if found.orphans:
         click.echo(
             f"{count(found.orphans, 'object')} ({size(found.orphan_bytes)}) that no entry names: "
-            "uploads that are under way, or were given up"
+            "uploads that are under way or were given up, or what lucid gc is still to take"
         )
     for warning in found.warnings:
         click.secho(f"warning: {warning}", fg="yellow")

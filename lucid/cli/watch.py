@@ -67,7 +67,8 @@ def command(path: Path, as_json: bool, program: str | None, url: str | None) -> 
     if url is not None:
         tellers.append(Poster(url, os.environ.get(SECRET_ENVIRONMENT, "")).post)
     after = int(_ask(place, 0, 0.0)["after"])
-    click.echo(f"lucid: watching {place.outer}", err=True)
+    yet = "" if os.path.lexists(place.outer) else " (nothing is there yet)"
+    click.echo(f"lucid: watching {place.outer}{yet}", err=True)
     while True:
         answer = _ask(place, after)
         after = int(answer["after"])

@@ -1,6 +1,7 @@
 """From the ops of an entry to what a person calls a change: who did what to which path.
 
-Paths are those at the moment of asking, where there are any, else as the op has them. Any thread.
+Paths are those at the op: the names of now, with the renames and removals of the later ops taken
+back. Any thread.
 """
 
 from __future__ import annotations
@@ -36,21 +37,7 @@ UNKNOWN = "/…".encode()
 
 def path_of(parts: Parts, ino: int) -> bytes | None:
     """A path of an inode, with a slash first; None if it has no name."""
-    names: list[bytes] = []
-    for _ in range(DEPTH_MAX):
-        if ino == ROOT_INO:
-            return b"/" + b"/".join(reversed(names))
-        draft = parts.table.get(ino)
-        rows = parts.replica.names(ino)
-        if rows:
-            names.append(rows[0].name)
-            ino = rows[0].parent
-        elif draft is not None and draft.private:
-            names.append(draft.name)
-            ino = draft.parent
-        else:
-            return None
-    return None
+    return _Paths(parts).inode(ino)
 
 
 def changes_in(parts: Parts, entries: Sequence[Folded]) -> list[Change]:
@@ -78,28 +65,47 @@ def _author(parts: Parts, folded: Folded) -> tuple[str, str]:
 
 
 class _Paths:
-    """Paths of inodes, also of those that were removed by now."""
+    """Paths of inodes before the ops that were looked at already, the last one first."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._known: dict[int, bytes] = {}
+        self._before: dict[int, tuple[int, bytes]] = {}
+        """Inode -> directory and name that it had."""
 
     def inode(self, ino: int) -> bytes | None:
-        if ino not in self._known:
-            path = path_of(self._parts, ino)
-            if path is None:
+        names: list[bytes] = []
+        for _ in range(DEPTH_MAX):
+            if ino == ROOT_INO:
+                return b"/" + b"/".join(reversed(names))
+            place = self._before.get(ino) or self._now(ino)
+            if place is None:
                 return None
-            self._known[ino] = path
-        return self._known[ino]
+            ino, name = place
+            names.append(name)
+        return None
+
+    def _now(self, ino: int) -> tuple[int, bytes] | None:
+        draft = self._parts.table.get(ino)
+        rows = self._parts.replica.names(ino)
+        if rows:
+            return rows[0].parent, rows[0].name
+        if draft is not None and draft.private:
+            return draft.parent, draft.name
+        return None
 
     def name(self, parent: int, name: bytes) -> bytes:
         above = self.inode(parent)
         return (UNKNOWN if above is None else above).rstrip(b"/") + b"/" + name
 
-    def removed(self, ino: int, path: bytes) -> None:
-        """This was the path of an inode, if it has none any more."""
+    def moved(self, ino: int, parent: int, name: bytes) -> None:
+        """Before this op it was there."""
+        if ino:
+            self._before[ino] = (parent, name)
+
+    def removed(self, ino: int, parent: int, name: bytes) -> None:
+        """Before this op it was there, if it has no other name."""
         if self.inode(ino) is None:
-            self._known[ino] = path
+            self.moved(ino, parent, name)
 
 
 def _change(paths: _Paths, op: Op) -> Iterator[tuple[str, bytes, bytes]]:
@@ -119,10 +125,12 @@ def _change(paths: _Paths, op: Op) -> Iterator[tuple[str, bytes, bytes]]:
         yield "link", paths.name(op.parent, op.name), b""
     elif isinstance(op, (Unlink, Rmdir)):
         path = paths.name(op.parent, op.name)
-        paths.removed(op.seen_ino, path)
+        paths.removed(op.seen_ino, op.parent, op.name)
         yield "remove", path, b""
     elif isinstance(op, Rename):
         to = paths.name(op.new_parent, op.new_name)
+        paths.removed(op.seen_ino, op.new_parent, op.new_name)
+        paths.moved(op.ino, op.parent, op.name)
         yield "rename", paths.name(op.parent, op.name), to
     elif isinstance(op, (Setattr, Setxattr)):
         path_now = paths.inode(op.ino)

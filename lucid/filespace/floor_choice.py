@@ -55,7 +55,8 @@ def choose_floor(
             floor = entry.sequence
     if floor > found.floor_before and _ends_something(visit, replica, floor, found.floor_before):
         return floor
-    found.notes.append("Nothing has become older than the retention since the last time.")
+    since = " since the last time" if found.floor_before else ""
+    found.notes.append(f"Nothing has become older than the retention{since}.")
     return 0
 
 

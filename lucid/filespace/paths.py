@@ -303,6 +303,10 @@ class PathApi:
         Raises NotFound, IsDirectory, UsageError.
         """
         with _About(path):
+            if not _parts(path):
+                raise IsDirectory(
+                    "A directory has no versions. See what was removed from it: --deleted."
+                )
             return self._older.versions_of(*self._above_removed(path), check)
 
     def removed(self, path: Path = "/") -> list[Removed]:

@@ -296,6 +296,8 @@ def test_numbers_that_are_none(fs: Filespace) -> None:
         fs.restore("/plan.txt", first, to="/nowhere/plan.txt")
     with pytest.raises(UsageError, match="no last name"):
         fs.restore("/", first)
+    with pytest.raises(IsDirectory, match="no versions"):
+        fs.versions("/")
     fs.mkdir("/docs")
     with pytest.raises(IsDirectory):
         fs.restore("/docs", first)

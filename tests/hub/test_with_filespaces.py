@@ -233,6 +233,34 @@ def test_what_is_told_of_changes(space: Space) -> None:
     assert [each.sequence for each in found] == sorted(each.sequence for each in found)
 
 
+def test_each_change_is_told_where_it_was_made(space: Space) -> None:
+    """Not where the file lies by now: it was renamed, and with a directory above it, since."""
+    a, b = space.connect("a"), space.connect("b", poll_idle_s=3600.0, poll_fast_s=3600.0)
+    a.mkdir("/w")
+    a.sync(timeout=WAIT_S)
+    assert b.refresh(WAIT_S)
+    starts = [fs.tree.others.changes(0, 0.0)[1] for fs in (a, b)]
+    a.write_bytes("/w/a", b"1")
+    a.sync(timeout=WAIT_S)
+    a.rename("/w/a", "/w/b")
+    a.write_bytes("/w/b", b"22")
+    a.chmod("/w/b", 0o600)
+    a.rename("/w", "/v")
+    a.write_bytes("/v/b", b"333")
+    a.rename("/v/b", "/c")
+    a.sync(timeout=WAIT_S)
+    assert b.refresh(WAIT_S)
+    want = [
+        ("create", b"/w/a", b""), ("rename", b"/w/a", b"/w/b"), ("write", b"/w/b", b""),
+        ("attributes", b"/w/b", b""), ("rename", b"/w", b"/v"), ("write", b"/v/b", b""),
+        ("rename", b"/v/b", b"/c"),
+    ]  # fmt: skip
+    found, _, _ = b.tree.others.changes(starts[1], 10.0)
+    assert [(each.kind, each.path, each.to) for each in found] == want
+    found, _, _ = a.tree.others.changes(starts[0], 10.0)
+    assert [(each.kind, each.path, each.to) for each in found] == want
+
+
 def test_a_conflict_is_told_as_one(space: Space) -> None:
     a, b = space.connect("a"), space.connect("b", poll_idle_s=3600.0, poll_fast_s=3600.0)
     _, start, _ = b.tree.others.changes(0, 0.0)
