@@ -118,7 +118,10 @@ class BlockReader:
         Raises CorruptBlock, CorruptObject or StoreUnavailable, all EIO.
         """
         distrusted: set[tuple[int, int]] = set()
-        for _ in range(ATTEMPTS):
+        unreadable: set[int] = set()
+        left = ATTEMPTS
+        while left:
+            left -= 1
             try:
                 result = self._reader.read(blockmap, offset, length)
                 if not isinstance(result, Miss):
@@ -133,7 +136,13 @@ class BlockReader:
                         return result
             except engine_errors.CorruptBlock as error:
                 self._distrust(blockmap, offset, length, error, distrusted)
+                # After loss of power each segment of a file may be such: one more to find out, and
+                # one to fetch it.
+                left += 2
             except engine_errors.CacheIOError as error:
+                if error.slot not in unreadable:
+                    unreadable.add(error.slot)
+                    left += 2
                 # A staged file that is not there is being moved into the cache this moment.
                 self._fetcher.wait_moved()
                 self._forget(blockmap, offset, length, error.slot)

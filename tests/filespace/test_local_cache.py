@@ -99,6 +99,24 @@ def test_a_damaged_cache_file_is_fetched_again(filled: Space, how: str) -> None:
         assert fs.read_bytes("/f2") == FILES["/f2"], "removed beneath a running process"
 
 
+def test_many_damaged_segments_of_one_file_are_fetched_again(space: Space) -> None:
+    """As after loss of power: one read meets twelve of them."""
+    want = b""
+    with space.connect("maker") as fs:
+        for number in range(12):
+            with fs.open("/patchwork", "ab", 0) as file:
+                file.write(some_bytes(number, BLOCK))
+            fs.sync(timeout=WAIT_S)
+            want += some_bytes(number, BLOCK)
+    with space.connect("a") as fs:
+        assert fs.read_bytes("/patchwork") == want
+    assert len(cached_files(space)) >= 12
+    for path in cached_files(space):
+        path.write_bytes(bytes(path.stat().st_size))
+    with space.connect("a") as fs:
+        assert fs.read_bytes("/patchwork") == want
+
+
 class CacheFails(RealDisk):
     """A disk that takes nothing below one directory."""
 
