@@ -148,7 +148,10 @@ def begin(
     old = _Old(replica, picture, own, floor, book, geometry)
     reader = CheckpointReader(store, ring, every)
     start = CheckpointStart(store, ring, origin, reader, path, key, open_replica)
-    started = start.run(own, entries, replica.close, old.give_way)
+    started = start.run(
+        own, entries, replica.close, old.give_way,
+        is_only_way=lambda: head < floor and not is_whole(store, head, floor),
+    )  # fmt: skip
     if started is None:
         if head < floor:
             _check_whole(store, head, floor, start.refused)

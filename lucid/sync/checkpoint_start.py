@@ -53,6 +53,9 @@ LOADING = "replica.loading"
 """A replica that is not believed yet, beside the one that is."""
 TRIES = 3
 """How many checkpoints are tried, from the newest on, before the log is read from entry 1."""
+TRIES_WITHOUT_LOG = 64
+"""And how many where entries of the log are gone, so that a checkpoint is the only way in: on a busy
+drive the newest few may be younger than the word of a second device for them."""
 FETCHES = 4
 AHEAD = 8
 """Chunks that are fetched before they are loaded: each is about 100 KiB, and 2 MiB at most."""
@@ -153,16 +156,20 @@ class CheckpointStart:
         entries: int,
         leave: Callable[[], None],
         check: Callable[[Replica], None] = lambda found: None,
+        is_only_way: Callable[[], bool] = lambda: False,
     ) -> Started | None:
         """Put a replica in its place, `entries` beyond a checkpoint at most; None if there is no
         checkpoint to use. `own_session` is the journal's, 0 for none; `leave` closes what is in
         the place, and is called just before that is replaced. `check` raises DataError for one
-        that is not to be used, HistoryFork if none is.
+        that is not to be used, HistoryFork if none is. `is_only_way` is asked when the newest few
+        were refused: whether the log cannot be read without a checkpoint.
 
         Raises what following the log raises, and StoreError.
         """
         before = 1 << 62
-        for _ in range(TRIES):
+        for tried in range(TRIES_WITHOUT_LOG):
+            if tried == TRIES and not is_only_way():
+                return None
             sequence = self._reader.newest(before)
             if sequence is None:
                 return None

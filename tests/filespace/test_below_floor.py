@@ -15,14 +15,19 @@ from lucid.filespace.repairing import Repair
 from lucid.filespace.resealing import Resealing
 from lucid.store.faulty import Fault, FaultPlan
 from lucid.store.memory import MemoryStore
+from lucid.sync.checkpoint_start import TRIES
 from lucid.types import SystemClock
 from tests.filespace.checkpoints import (
+    EVERY,
     SETTINGS,
+    checkpoint_keys,
     connect,
     head,
     hear,
     notes,
+    reader_of,
     remove,
+    replace,
     rows,
     write_until,
 )
@@ -95,6 +100,30 @@ def test_what_a_device_below_the_floor_had_accepted_is_kept(space: Space, how: s
     assert rows(one) == rows(admin) == rows(third)
     store = MemoryStore(space.bucket, name="team")
     assert fsck.check("memory://team", PASSPHRASE, read_data=True, store=store).clean
+
+
+def test_a_new_device_where_the_newest_checkpoints_are_of_no_use(space: Space) -> None:
+    """S-58: where the log is cut older ones are tried for longer: no other way leads in."""
+    admin, other = connect(space), connect(space, "b")
+    furnish(admin)
+    hear(other)
+    collect(space, admin, go_on(space, admin, head(admin)))
+    for _ in range(2 * TRIES):
+        write_until(admin, head(admin) + EVERY)
+        hear(other)
+        other.write_bytes("/other", b"This entry says what the state is.")
+        other.sync(timeout=WAIT_S)
+        hear(admin)
+    newest = reader_of(admin).newest()
+    assert newest is not None
+    unused = range(newest - TRIES * EVERY, newest + EVERY, EVERY)
+    for sequence in unused:
+        for key in checkpoint_keys(space, sequence):
+            replace(space, key, b"junk")
+    new = connect(space, "new")
+    assert all(f"Checkpoint {sequence} was not used" in notes(new) for sequence in unused)
+    assert tree_of(new) == tree_of(admin)
+    assert rows(new) == rows(admin)
 
 
 def dying(*_: Any) -> Any:
