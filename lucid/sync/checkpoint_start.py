@@ -54,8 +54,8 @@ LOADING = "replica.loading"
 TRIES = 3
 """How many checkpoints are tried, from the newest on, before the log is read from entry 1."""
 TRIES_WITHOUT_LOG = 64
-"""And how many where entries of the log are gone, so that a checkpoint is the only way in: on a busy
-drive the newest few may be younger than the word of a second device for them."""
+"""And how many where entries of the log are gone, so that a checkpoint is the only way in: on a
+busy drive the newest few may be younger than the word of a second device for them."""
 FETCHES = 4
 AHEAD = 8
 """Chunks that are fetched before they are loaded: each is about 100 KiB, and 2 MiB at most."""
