@@ -20,6 +20,7 @@ __all__ = [
     "KIND_DROP",
     "KIND_FLOOR",
     "KIND_GENESIS",
+    "KIND_GIVE",
     "KIND_LINK",
     "KIND_MKDIR",
     "KIND_MKNOD",
@@ -32,7 +33,12 @@ __all__ = [
     "KIND_SETXATTR",
     "KIND_STAGE",
     "KIND_SYMLINK",
+    "KIND_TAKE",
+    "KIND_TAKEOVER",
     "KIND_UNLINK",
+    "LEASE_EXCLUSIVE",
+    "LEASE_NONE",
+    "LEASE_SHARED",
     "LOST",
     "ROLE_ADMIN",
     "ROLE_READER",
@@ -50,6 +56,7 @@ __all__ = [
     "GenesisGeneration",
     "GenesisMember",
     "GenesisRoot",
+    "Give",
     "Link",
     "Mkdir",
     "Mknod",
@@ -65,6 +72,8 @@ __all__ = [
     "Setxattr",
     "Stage",
     "Symlink",
+    "Take",
+    "Takeover",
     "UnknownOp",
     "Unlink",
     "changes_of",
@@ -76,7 +85,7 @@ __all__ = [
 ]
 
 RULES_FIRST = 1
-RULES = 3
+RULES = 4
 """The newest fold rules that are known here; all from RULES_FIRST on are."""
 
 # Kinds of an op. Stored for ever: do not renumber.
@@ -97,8 +106,16 @@ KIND_SETATTR = 14
 KIND_SETXATTR = 15
 KIND_RULES = 32
 KIND_FLOOR = 36
+KIND_TAKE = 37
+KIND_GIVE = 38
+KIND_TAKEOVER = 39
 KIND_CLONE = 41
 KIND_REPACK = 42
+
+# Modes of a lease. Stored for ever: do not renumber.
+LEASE_NONE = 0
+LEASE_SHARED = 1
+LEASE_EXCLUSIVE = 2
 
 # Roles of a member. Stored for ever: do not renumber.
 ROLE_READER = 1
@@ -360,6 +377,37 @@ class Repack(NamedTuple):
     moves: tuple[Move, ...]
 
 
+class Take(NamedTuple):
+    """The author's session wants the lease of an inode, in a mode: LEASE_SHARED or LEASE_EXCLUSIVE;
+    of one that it has, that its device is still there. Of rules 4."""
+
+    op_id: int
+    time_ns: int
+    ino: int
+    mode: int
+
+
+class Give(NamedTuple):
+    """The author's session wants no lease of an inode any more, or, in LEASE_SHARED, no more than
+    that. Of rules 4."""
+
+    op_id: int
+    time_ns: int
+    ino: int
+    mode: int
+
+
+class Takeover(NamedTuple):
+    """Another session's leases and wishes of an inode end: its author has waited for it in vain.
+    `sequence`: that session's newest entry, as the author knew it. Of rules 4."""
+
+    op_id: int
+    time_ns: int
+    ino: int
+    session: int
+    sequence: int
+
+
 class UnknownOp(NamedTuple):
     """An op of a kind that is not known here. Nothing of it was checked but the kind."""
 
@@ -386,6 +434,9 @@ Op = (
     | Floor
     | Clone
     | Repack
+    | Take
+    | Give
+    | Takeover
     | UnknownOp
 )
 
@@ -407,6 +458,8 @@ def counter_of(op_id: int) -> int:
 
 def rules_of(op: Op) -> int:
     """The first rules that know this kind of op."""
+    if isinstance(op, (Take, Give, Takeover)):
+        return 4
     if isinstance(op, Repack):
         return 3
     return 2 if isinstance(op, (Clone, Floor)) else RULES_FIRST

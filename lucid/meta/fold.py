@@ -3,7 +3,7 @@
 Total and pure: it raises for no op that was decoded, and reads only state and op: no clock, no
 locale, no object but the log. So all who fold one log hold one state. The same code folds own
 pending ops. A change of any result, be it the fix of a bug, needs a new number of the rules; these
-are rules 1 to 3 (see `fold_rules`).
+are rules 1 to 4 (see `fold_rules`).
 
 It knows no threads: one at a time per state.
 """
@@ -20,6 +20,7 @@ from lucid.format.ops import (
     Drop,
     Floor,
     Genesis,
+    Give,
     Link,
     Mkdir,
     Mknod,
@@ -33,6 +34,8 @@ from lucid.format.ops import (
     Setxattr,
     Stage,
     Symlink,
+    Take,
+    Takeover,
     UnknownOp,
     Unlink,
 )
@@ -42,6 +45,7 @@ from lucid.meta.fold_content import fold_content, fold_drop, fold_stage
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
 from lucid.meta.fold_floor import fold_floor
 from lucid.meta.fold_founding import fold_genesis, fold_session
+from lucid.meta.fold_lease import fold_give, fold_take, fold_takeover
 from lucid.meta.fold_moves import fold_rename, fold_rmdir, fold_unlink
 from lucid.meta.fold_names import fold_create, fold_link, fold_mkdir, fold_mknod, fold_symlink
 from lucid.meta.fold_repack import fold_repack
@@ -85,5 +89,8 @@ _RULE_OF: dict[type, Callable[[State, Any, Author], Effect]] = {
     Floor: fold_floor,
     Clone: fold_clone,
     Repack: fold_repack,
+    Take: fold_take,
+    Give: fold_give,
+    Takeover: fold_takeover,
     UnknownOp: _fold_unknown,
 }

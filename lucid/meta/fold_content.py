@@ -2,8 +2,8 @@
 
 Content goes to the inode that holds the version it was written on. If that version is no longer the
 newest one, the content is kept in a conflict copy: a new inode, whose number is the op's id, beside
-the name that the file was opened by. What the author writes next is written on that version, so it
-goes to the copy too.
+the name that the file was opened by. So is content on an inode whose exclusive lease another
+session has. What the author writes next is written on that version, so it goes to the copy too.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import stat
 
 from lucid.format.change import LOST, Change
-from lucid.format.ops import Content, Drop, Stage
+from lucid.format.ops import Content, Drop, Stage, session_of
 from lucid.format.runs import cut_run
 from lucid.meta.fold_effect import NOTHING, Author, Effect, Status
+from lucid.meta.fold_lease import is_leased_elsewhere
 from lucid.meta.fold_map import first_map, next_map
 from lucid.meta.fold_names import effect_at
 from lucid.meta.fold_places import find_beside, find_place, put_name
@@ -32,6 +33,8 @@ def fold_content(state: State, op: Content, author: Author) -> Effect:
     base = state.version(op.base) if op.base else None
     row = state.inode(op.ino if base is None else base.ino)
     if row is None or row.version != op.base or not stat.S_ISREG(row.mode):
+        return _copy(state, op, row, base, author)
+    if is_leased_elsewhere(state.lease(row.ino), session_of(op.op_id)):
         return _copy(state, op, row, base, author)
     if row.nlink:
         _write(state, op, row)

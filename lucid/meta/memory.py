@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 from lucid.format.change import Change, SegmentRow
 from lucid.format.runs import Geometry
+from lucid.meta.lease_rows import lease_name, pack_lease, unpack_lease
 from lucid.meta.state import (
     DentryRow,
     Extent,
     GenerationRow,
     InodeRow,
+    LeaseRow,
     MemberRow,
     RemovedRow,
     SessionRow,
@@ -227,6 +229,7 @@ class MemoryState:
             del stamps[row.id]
 
     def end_inode(self, ino: int) -> None:
+        self.put_lease(ino, ())
         for row in self.versions(ino):
             del self._versions[row.id]
         for rows in (
@@ -308,6 +311,15 @@ class MemoryState:
 
     def put_value(self, name: str, value: bytes) -> None:
         self._values[name] = value
+
+    def lease(self, ino: int) -> Sequence[LeaseRow]:
+        packed = self._values.get(lease_name(ino))
+        return () if packed is None else unpack_lease(packed)
+
+    def put_lease(self, ino: int, line: Sequence[LeaseRow]) -> None:
+        self._values.pop(lease_name(ino), None)
+        if line:
+            self._values[lease_name(ino)] = pack_lease(line)
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row in one canonical order: two states are equal when their dumps are.

@@ -22,6 +22,7 @@ from lucid.errors import InternalError
 from lucid.format.change import Change, SegmentRow
 from lucid.format.runs import Geometry
 from lucid.meta.fold_segments import may_enter
+from lucid.meta.lease_rows import lease_name, pack_lease, unpack_lease
 from lucid.meta.pending import PendingOps
 from lucid.meta.replica_cache import MISSING
 from lucid.meta.replica_repack import move_rows, unpack_changes
@@ -53,6 +54,7 @@ from lucid.meta.state import (
     Extent,
     GenerationRow,
     InodeRow,
+    LeaseRow,
     MemberRow,
     RemovedRow,
     SessionRow,
@@ -416,6 +418,7 @@ class ReplicaState:
             tables.extent.put(tuple(key), None)
         for name, _ in self.xattrs(ino):
             tables.xattr.put((ino, name), None)
+        self.put_lease(ino, ())
         for table in (tables.directory, tables.removed, tables.inode):
             table.put(ino, None)
 
@@ -540,6 +543,23 @@ class ReplicaState:
         if self._guard:
             self._expose(list(self._pending.applied))
         self._tables.value.put(name, ValueRow(name, value))
+
+    def lease(self, ino: int) -> Sequence[LeaseRow]:
+        """Whoever asks for it has read the inode, or reads it with this."""
+        if self._watched:
+            self._read(ino)
+        row = self._tables.value.get(lease_name(ino))
+        return () if row is None else unpack_lease(row.value)
+
+    def put_lease(self, ino: int, line: Sequence[LeaseRow]) -> None:
+        """Own content that is pending on the inode is applied again: it may have to give way."""
+        self._not_pending()
+        if self._watched:
+            self._write(ino)
+        name = lease_name(ino)
+        if line or self._tables.value.get(name) is not None:
+            row = ValueRow(name, pack_lease(line)) if line else None
+            self._tables.value.put(name, row)
 
     def _not_pending(self) -> None:
         if self._trace is not None:

@@ -22,6 +22,7 @@ __all__ = [
     "Extent",
     "GenerationRow",
     "InodeRow",
+    "LeaseRow",
     "MemberRow",
     "RemovedRow",
     "SessionRow",
@@ -87,6 +88,15 @@ class RemovedRow(NamedTuple):
     op_id: int
     time_ns: int
     stamp: int  # of that op (see VersionRow)
+
+
+class LeaseRow(NamedTuple):
+    """One that has, or waits for, the lease of an inode. Some may stand for one inode, in line."""
+
+    session: int
+    mode: int  # LEASE_SHARED or LEASE_EXCLUSIVE
+    stamp: int  # of its take (see VersionRow)
+    time_ns: int
 
 
 class MemberRow(NamedTuple):
@@ -237,6 +247,11 @@ class State(Protocol):
         """The row of a segment says that it was sealed at this head, if it says a lower one."""
         ...
 
+    def lease(self, ino: int) -> Sequence[LeaseRow]:
+        """Who has the lease of an inode and who waits for it, in line."""
+        ...
+
+    def put_lease(self, ino: int, line: Sequence[LeaseRow]) -> None: ...
     def member(self, member: bytes) -> MemberRow | None: ...
     def put_member(self, row: MemberRow) -> None: ...
     def session(self, number: int) -> SessionRow | None: ...

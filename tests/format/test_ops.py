@@ -161,7 +161,7 @@ BAD_FIELDS: list[tuple[Op, str, Any]] = [
     (GENESIS, "op_id", 2),
     (GENESIS, "superblock_hash", b"x" * 31),
     (GENESIS, "rules", 0),
-    (GENESIS, "rules", 4),
+    (GENESIS, "rules", 5),
     (GENESIS, "name", b""),
     (GENESIS, "founder", GENESIS.founder._replace(member=b"x")),
     (GENESIS, "founder", GENESIS.founder._replace(label=b"a/b")),
@@ -251,8 +251,8 @@ def test_an_unknown_kind_is_told_apart(kind: int) -> None:
 
 
 def test_rules_that_are_not_known_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedFormat, match="rules 4"):
-        decode_op(plain_row(GENESIS, "rules", 4), ROWS)
+    with pytest.raises(UnsupportedFormat, match="rules 5"):
+        decode_op(plain_row(GENESIS, "rules", 5), ROWS)
 
 
 def test_xattrs_are_written_in_order() -> None:
