@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import Any
 
@@ -284,7 +283,7 @@ def blind_the_sync_thread(device: Device, monkeypatch: pytest.MonkeyPatch) -> No
     came = threading.Event()
 
     def see_nothing() -> int:
-        committer._poll_at = math.inf
+        committer._poll_at = device.clock.monotonic() + WAIT_S
         came.set()
         return 0
 
