@@ -31,6 +31,7 @@ from tests.format.values import (
     EVERY_OP,
     GENESIS,
     OPS_OF_RULES_2,
+    OPS_OF_RULES_4,
     PLAIN_OPS,
     REPACK,
     ROWS,
@@ -41,6 +42,7 @@ from tests.format.values import (
 CREATE, MKDIR, SYMLINK, MKNOD, CONTENT = PLAIN_OPS[:5]
 STAGE, DROP, LINK, UNLINK, RMDIR, RENAME, SETATTR, SETXATTR = PLAIN_OPS[6:14]
 RULES, FLOOR, CLONE, CLONE_BESIDE = OPS_OF_RULES_2
+TAKE, TAKE_WHOLE, GIVE, GIVE_MORE, TAKEOVER = OPS_OF_RULES_4
 TABLE = table_of(ROWS)
 
 
@@ -79,6 +81,12 @@ def test_a_repack_is_of_rules_3() -> None:
     assert rules_of(REPACK) == 3
     assert encode_op(REPACK, TABLE)[0] == 42
     assert segments_of(REPACK) == (ROWS[0].id, ROWS[1].id)
+
+
+def test_ops_on_leases_are_of_rules_4() -> None:
+    assert {rules_of(op) for op in OPS_OF_RULES_4} == {4}
+    assert [encode_op(op, TABLE)[0] for op in OPS_OF_RULES_4] == [37, 37, 38, 38, 39]
+    assert [segments_of(op) for op in OPS_OF_RULES_4] == [()] * 5
 
 
 @pytest.mark.parametrize(
@@ -158,6 +166,12 @@ BAD_FIELDS: list[tuple[Op, str, Any]] = [
     (CLONE_BESIDE, "base", 1),
     (CLONE_BESIDE, "parent", 0),
     (CLONE, "ino", 0),
+    *((op, "op_id", bad) for op in OPS_OF_RULES_4 for bad in (0, 2**63)),
+    *((op, "ino", bad) for op in OPS_OF_RULES_4 for bad in (0, -1, 2**63)),
+    *((TAKE, "mode", bad) for bad in (-1, 0, 3)),
+    *((GIVE, "mode", bad) for bad in (-1, 2)),
+    *((TAKEOVER, "session", bad) for bad in (0, 2**32)),
+    *((TAKEOVER, "sequence", bad) for bad in (0, -1, 2**63)),
     (GENESIS, "op_id", 2),
     (GENESIS, "superblock_hash", b"x" * 31),
     (GENESIS, "rules", 0),

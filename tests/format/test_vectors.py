@@ -22,7 +22,19 @@ from lucid.crypto.recovery import format_recovery_code
 from lucid.format.canonical import pack
 from lucid.format.hashes import digest16, hash_bytes
 from lucid.format.opcode import encode_op
-from lucid.format.ops import Clone, Floor, Mkdir, Move, Repack, Rules
+from lucid.format.ops import (
+    LEASE_EXCLUSIVE,
+    LEASE_SHARED,
+    Clone,
+    Floor,
+    Give,
+    Mkdir,
+    Move,
+    Repack,
+    Rules,
+    Take,
+    Takeover,
+)
 from tests.crypto import reference
 from tests.format import values
 from tests.format.vectors import make
@@ -230,6 +242,9 @@ def test_the_worked_example() -> None:
     )
     move = Move(segment, 5, 700, 2, b"\x44" * 32, 0, 0)
     repack = Repack(3 << 32 | 11, op.time_ns, (move,))
+    take = Take(3 << 32 | 12, op.time_ns, file, LEASE_EXCLUSIVE)
+    give = Give(3 << 32 | 13, op.time_ns, file, LEASE_SHARED)
+    takeover = Takeover(3 << 32 | 14, op.time_ns, file, 2, 4097)
     expected = {
         'hash("lucid")': hash_bytes(b"lucid").hex(),
         'digest16("lucid")': digest16(b"lucid").hex(),
@@ -238,6 +253,9 @@ def test_the_worked_example() -> None:
         "floor": pack(encode_op(Floor(3 << 32 | 9, op.time_ns, 4097), {})).hex(),
         "clone": pack(encode_op(clone, {})).hex(),
         "repack": pack(encode_op(repack, {b"\x44" * 32: 0})).hex(),
+        "take": pack(encode_op(take, {})).hex(),
+        "give": pack(encode_op(give, {})).hex(),
+        "takeover": pack(encode_op(takeover, {})).hex(),
         "recovery code": format_recovery_code(bytes(range(20))),
     }
     for suite in (1, 2):

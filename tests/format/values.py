@@ -28,7 +28,12 @@ from lucid.format.journal import (
 from lucid.format.ops import (
     DATA,
     HOLE,
+    LEASE_EXCLUSIVE,
+    LEASE_NONE,
+    LEASE_SHARED,
     LOST,
+    RULES,
+    RULES_FIRST,
     Clone,
     Content,
     Create,
@@ -38,6 +43,7 @@ from lucid.format.ops import (
     GenesisGeneration,
     GenesisMember,
     GenesisRoot,
+    Give,
     Link,
     Mkdir,
     Mknod,
@@ -52,6 +58,8 @@ from lucid.format.ops import (
     Setxattr,
     Stage,
     Symlink,
+    Take,
+    Takeover,
     Unlink,
     make_op_id,
 )
@@ -128,7 +136,16 @@ REPACK = Repack(
         Move(b"\x08" * 32, 65_535, 8_000_000, 1, ROWS[1].id, 200, 90_000),
     ),
 )  # fmt: skip
-EVERY_OP: tuple[Op, ...] = (GENESIS, SESSION_OP, *PLAIN_OPS, *OPS_OF_RULES_2, REPACK)
+OPS_OF_RULES_4: tuple[Op, ...] = (
+    Take(op_id(22), TIME_NS, op_id(1), LEASE_SHARED),
+    Take(op_id(23), TIME_NS, op_id(1), LEASE_EXCLUSIVE),
+    Give(op_id(24), TIME_NS, op_id(1), LEASE_NONE),
+    Give(op_id(25), TIME_NS, op_id(1), LEASE_SHARED),
+    Takeover(op_id(26), TIME_NS, op_id(1), SESSION + 1, 40_960),
+)
+EVERY_OP: tuple[Op, ...] = (
+    GENESIS, SESSION_OP, *PLAIN_OPS, *OPS_OF_RULES_2, REPACK, *OPS_OF_RULES_4,
+)  # fmt: skip
 BODY = EntryBody(
     b"m" * 16, SESSION, b"p" * 32, b"q" * 32, EntryRef(1, b"e" * 32), None, ROWS, PLAIN_OPS
 )
@@ -247,7 +264,7 @@ def ops(rows: tuple[SegmentRow, ...]) -> st.SearchStrategy[Op]:
     head = (op_ids, times)
     return st.one_of(
         st.builds(
-            Genesis, st.just(1), times, keys, st.integers(1, 2), labels,
+            Genesis, st.just(1), times, keys, st.integers(RULES_FIRST, RULES), labels,
             st.builds(GenesisMember, ids, labels, keys, keys, st.just(3)),
             st.builds(GenesisGeneration, ids, keys),
             st.builds(GenesisRoot, directory, u32, u32),
@@ -292,6 +309,9 @@ def ops(rows: tuple[SegmentRow, ...]) -> st.SearchStrategy[Op]:
         st.builds(
             Clone, *head, positive, positive, st.just(0), st.just(0), positive, names, times
         ),
+        st.builds(Take, *head, positive, st.sampled_from((LEASE_SHARED, LEASE_EXCLUSIVE))),
+        st.builds(Give, *head, positive, st.sampled_from((LEASE_NONE, LEASE_SHARED))),
+        st.builds(Takeover, *head, positive, st.integers(1, limits.UINT32_MAX), positive),
         *([st.builds(Repack, *head, move_lists(rows))] if rows else []),
     )  # fmt: skip
 
