@@ -77,13 +77,13 @@ def fold_give(state: State, op: Give, author: Author) -> Effect:
     mine = [row for row in line if row.session == session]
     kept = next((row for row in mine if row.mode == LEASE_SHARED), None)
     if kept is None and granted_mode(line, session) == LEASE_EXCLUSIVE:
-        kept = mine[0]._replace(mode=LEASE_SHARED)
+        kept = mine[0]
     if op.mode == LEASE_NONE:
         kept = None
     left = tuple(
-        kept if kept is not None and row.stamp == kept.stamp else row
+        row._replace(mode=LEASE_SHARED) if row == kept else row
         for row in line
-        if row.session != session or (kept is not None and row.stamp == kept.stamp)
+        if row.session != session or row == kept
     )
     if left == tuple(line):
         return NOTHING

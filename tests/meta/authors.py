@@ -21,6 +21,7 @@ from lucid.format.ops import (
     GenesisGeneration,
     GenesisMember,
     GenesisRoot,
+    Give,
     Link,
     Mkdir,
     Mknod,
@@ -30,6 +31,8 @@ from lucid.format.ops import (
     Setattr,
     Setxattr,
     Symlink,
+    Take,
+    Takeover,
     Unlink,
 )
 from lucid.format.runs import Geometry
@@ -243,6 +246,15 @@ class Author:
 
     def setxattr(self, ino: int, name: bytes, value: bytes | None) -> Setxattr:
         return Setxattr(*self.head(), ino, name, value)
+
+    def take(self, ino: int, mode: int) -> Take:
+        return Take(*self.head(), ino, mode)
+
+    def give(self, ino: int, mode: int) -> Give:
+        return Give(*self.head(), ino, mode)
+
+    def takeover(self, ino: int, session: int, sequence: int) -> Takeover:
+        return Takeover(*self.head(), ino, session, sequence)
 
 
 def listing(state: MemoryState, ino: int = ROOT_INO) -> list[bytes]:

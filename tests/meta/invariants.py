@@ -6,10 +6,12 @@ import stat
 from typing import Any
 
 from lucid.format.change import HOLE
-from lucid.format.ops import ROOT_INO, Op, Rename, Unlink
+from lucid.format.ops import LEASE_EXCLUSIVE, LEASE_SHARED, ROOT_INO, Op, Rename, Unlink
 from lucid.format.runs import run_bytes
 from lucid.meta.fold import Effect, Status
+from lucid.meta.fold_lease import granted_rows
 from lucid.meta.fold_rules import VALUE_SINCE, rules_in_force
+from lucid.meta.lease_rows import LEASE_PREFIX, lease_name
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import InodeRow
 from tests.meta.authors import GEOMETRY, Author
@@ -42,6 +44,26 @@ def check_state(state: MemoryState) -> None:
         data_bytes += row.data_bytes if row.nlink else 0
     assert state.data_bytes == data_bytes
     assert state.inodes == sum(1 for row in inodes.values() if row.nlink)
+    _check_leases(state, inodes)
+
+
+def _check_leases(state: MemoryState, inodes: dict[int, InodeRow]) -> None:
+    """Each line is of an inode that is there; its head has the lease; no row says another's."""
+    names = {name for name, _ in state.dump()["value"] if name.startswith(LEASE_PREFIX)}
+    assert names <= {lease_name(ino) for ino in inodes}
+    for name in names:
+        line = state.lease(int(name.removeprefix(LEASE_PREFIX), 16))
+        rows = [(row.session, row.mode) for row in line]
+        assert rows and len(rows) == len(set(rows))
+        for session, mode in rows:
+            assert mode in (LEASE_SHARED, LEASE_EXCLUSIVE)
+            if (session, LEASE_SHARED) in rows[rows.index((session, mode)) + 1 :]:
+                assert mode == LEASE_SHARED
+        granted = list(granted_rows(line))
+        assert granted[0] == line[0]
+        alone = {row.session for row in granted if row.mode == LEASE_EXCLUSIVE}
+        assert not alone or {row.session for row in granted} == alone
+        assert len(alone) <= 1
 
 
 def _check_tree(state: MemoryState, inodes: dict[int, InodeRow]) -> set[int]:

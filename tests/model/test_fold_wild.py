@@ -117,16 +117,22 @@ any_op: st.SearchStrategy[Op] = st.one_of(
     st.builds(ops.Rules, ids, times, st.integers(1, 2)),
     st.builds(ops.Floor, ids, times, st.sampled_from([1, 3, 10, 40, INT63_MAX])),
     st.builds(Repack, ids, times, moves()),
+    st.builds(ops.Take, ids, times, inodes, st.sampled_from([1, 2])),
+    st.builds(ops.Give, ids, times, inodes, st.sampled_from([0, 1])),
+    st.builds(ops.Takeover, ids, times, inodes, st.integers(1, 3), st.sampled_from([1, INT63_MAX])),
     st.just(ops.SessionOp(0, 0, b"t" * 16, b"desk")),
     st.just(ops.UnknownOp(99)),
     st.just(genesis()),
 )  # fmt: skip
 
 
+ON_INODES = (ops.Clone, ops.Take, ops.Give, ops.Takeover)
+
+
 def aimed(state: MemoryState, op: Op, choice: int) -> Op:
     """The op, aimed at a name that is there, as if its author had just seen it."""
     dentries = [DentryRow(*row) for row in state.dump()["dentry"]]
-    if not dentries or not isinstance(op, (Unlink, Rmdir, Rename, Content, Link, ops.Clone)):
+    if not dentries or not isinstance(op, (Unlink, Rmdir, Rename, Content, Link, *ON_INODES)):
         return op
     dentry = dentries[choice % len(dentries)]
     row = state.inode(dentry.ino)
@@ -141,7 +147,7 @@ def aimed(state: MemoryState, op: Op, choice: int) -> Op:
         return op._replace(ino=row.ino, base=row.version, version=row.version or op.version)
     if isinstance(op, Content):
         return op._replace(ino=row.ino, base=row.version)
-    if isinstance(op, Link):
+    if isinstance(op, (Link, ops.Take, ops.Give, ops.Takeover)):
         return op._replace(ino=row.ino)
     op = op._replace(parent=dentry.parent, name=dentry.name, ino=row.ino)
     over = dentries[choice // 7 % len(dentries)]
@@ -159,7 +165,7 @@ step = st.tuples(st.booleans(), any_op, st.one_of(st.none(), st.integers(0, 99))
 
 
 @settings(max_examples=250)
-@given(st.integers(1, 3), st.lists(step, max_size=40))
+@given(st.integers(1, 4), st.lists(step, max_size=40))
 def test_any_ops_in_any_order(rules: int, steps: list[tuple[bool, Op, int | None, int]]) -> None:
     """S-70, S-72: nothing raises, the state is sound after each op, and two folds are equal.
 
