@@ -16,6 +16,8 @@ from lucid.mount.wire import Message, error_message
 
 __all__ = ["command"]
 
+CONFLICTS_SHOWN = 5
+
 
 @click.command(
     "status",
@@ -102,6 +104,7 @@ def _lines(status: Message) -> list[tuple[str, str, str]]:
     if status["problem"]:
         lines.append(("problem", str(status["problem"]), "red"))
     lines += [("failed", str(name), "red") for name in status["failed"]]
+    lines += _conflicts(status)
     if status["void_entries"]:
         lines.append(("void entries", f"{status['void_entries']:,}", "yellow"))
     if not status["freshness"].startswith("proven"):
@@ -154,6 +157,16 @@ def _head(status: Message) -> str:
     age = status["newest_entry_age_s"]
     when = "" if age is None else f", {_ago(float(age))}"
     return f"entry {status['head']:,}{when}, {str(status['head_hash'])[:16]}"
+
+
+def _conflicts(status: Message) -> list[tuple[str, str, str]]:
+    """The newest copies that keep the loser of a conflict, and how many more there are."""
+    found = list(map(printable, status.get("conflicts", ())))
+    lines = [("conflict", name, "yellow") for name in found[-CONFLICTS_SHOWN:]]
+    if len(found) > CONFLICTS_SHOWN:
+        more = f"and {len(found) - CONFLICTS_SHOWN} older ones; see --json"
+        lines.append(("conflict", more, "yellow"))
+    return lines
 
 
 def _checkpoint(status: Message) -> list[tuple[str, str, str]]:

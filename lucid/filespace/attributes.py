@@ -11,6 +11,7 @@ from lucid.filespace.files import Files, Handle
 from lucid.filespace.parts import Parts
 from lucid.filespace.surface import Attributes
 from lucid.format.ops import Setattr, Setxattr
+from lucid.meta.conflict_names import MARK
 
 __all__ = ["STATE_XATTR", "AttributeOps"]
 
@@ -97,7 +98,7 @@ class AttributeOps:
         if parts.order.touches(ino):
             return b"uploading"
         row = parts.replica.inode(ino)
-        if row is not None and b" (conflict " in row.last_name:
+        if row is not None and MARK in row.last_name:
             return b"conflict"
         return b"clean"
 

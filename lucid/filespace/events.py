@@ -12,6 +12,8 @@ __all__ = ["tell_changes"]
 
 def tell_changes(parts: Parts, files: Files, changed: Changed) -> None:
     """Called by the sync thread after each entry, no lock held."""
+    parts.conflicts.note(changed.names)
+    parts.conflicts.note(name for one in changed.rebased for name in one.effect.names)
     if changed.everything:
         parts.file_maps.forget_all()
         known = [*files.open_inodes(), 1]

@@ -17,6 +17,7 @@ from lucid.data.segments import StagedSegments
 from lucid.data.upload import Uploader
 from lucid.engine.hits import HitTable
 from lucid.errors import NameTooLong, NotDirectory, NotFound, ReadOnly, UsageError
+from lucid.filespace.conflicts import Conflicts
 from lucid.filespace.maps import FileMaps
 from lucid.filespace.surface import Attributes, Invalidation
 from lucid.format.check import shown
@@ -65,6 +66,7 @@ class Parts:
     next_op_id: Callable[[], int]
     commit_now: Callable[[], None] = lambda: None
     is_online: Callable[[], bool] = lambda: False
+    conflicts: Conflicts = field(default_factory=Conflicts)
     listeners: list[Callable[[Sequence[Invalidation]], None]] = field(default_factory=list)
 
     def check_writable(self) -> None:

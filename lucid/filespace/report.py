@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lucid.errors import LocalError
+from lucid.filespace.changes import path_of
+from lucid.filespace.parts import Parts
 from lucid.filespace.surface import Progress, Status
 from lucid.sync.checkpointer import known_checkpoint
 
@@ -135,7 +139,16 @@ def status_of(opened: Opened) -> Status:
         hub=opened.together.hub_status(),
         devices=opened.together.devices(),
         collection=_collection_of(opened),
+        conflicts=tuple(_conflicts(parts)),
     )
+
+
+def _conflicts(parts: Parts) -> Iterator[str]:
+    """Paths of the conflict copies that are still there."""
+    for parent, name in parts.conflicts.names():
+        above = path_of(parts, parent)
+        if above is not None and parts.replica.lookup(parent, name) is not None:
+            yield os.fsdecode(above.rstrip(b"/") + b"/" + name)
 
 
 def _collection_of(opened: Opened) -> dict[str, Any] | None:

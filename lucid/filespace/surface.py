@@ -123,6 +123,7 @@ class Status(NamedTuple):
     hub: dict[str, Any] | None = None  # the link to a hub; None without one
     devices: tuple[dict[str, Any], ...] = ()  # others that are at the hub now
     collection: dict[str, Any] | None = None  # what it frees in the store; None: it does not
+    conflicts: tuple[str, ...] = ()  # copies heard of since the mount that are there, newest last
 
 
 class Version(NamedTuple):

@@ -7,7 +7,7 @@ locale, and a change of any result is a new number of the fold rules. Pure; any 
 
 from __future__ import annotations
 
-__all__ = ["conflict_name", "is_conflict_of", "split_name", "utc_text"]
+__all__ = ["MARK", "conflict_name", "is_conflict_of", "split_name", "utc_text"]
 
 NAME_BYTES_MAX = 255
 LABEL_BYTES_MAX = 64
@@ -15,7 +15,8 @@ EXTENSION_BYTES_MAX = 32
 """A longer one is a sentence with a dot in it, and is cut like the rest of the name."""
 
 _TIME_BYTES = len("2026-11-22 10.15.00")
-_MARK = b" (conflict "
+MARK = b" (conflict "
+"""In every conflict name; a file that is called so by hand has it too."""
 _UNCLEAN = bytes.maketrans(bytes(range(32)) + b"/\x7f", b"_" * 34)
 
 
@@ -74,7 +75,7 @@ def utc_text(time_ns: int) -> bytes:
 
 
 def _mark(member: bytes, device: bytes) -> bytes:
-    return _MARK + _label(member) + b" " + _label(device) + b" "
+    return MARK + _label(member) + b" " + _label(device) + b" "
 
 
 def _label(label: bytes) -> bytes:

@@ -38,3 +38,13 @@ def test_what_was_collected() -> None:
     assert status._collection({"collection": told}) == [line]
     assert status._collection({"collection": None}) == []
     assert status._collection({}) == [], "a daemon of an older version"
+
+
+def test_conflicts_are_named_the_newest_ones() -> None:
+    """S-86."""
+    names = tuple(f"/f{number} (conflict a b)" for number in range(7))
+    lines = status._conflicts({"conflicts": names[:2]})
+    assert lines == [("conflict", name, "yellow") for name in names[:2]]
+    lines = status._conflicts({"conflicts": names})
+    assert [line[1] for line in lines] == [*names[2:], "and 2 older ones; see --json"]
+    assert status._conflicts({}) == [], "a daemon of an older version"

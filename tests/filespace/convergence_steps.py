@@ -148,8 +148,12 @@ def _set_attributes(client: Client, one: int, other: int) -> None:
 
 
 def _remove_xattr(client: Client, one: int, other: int) -> None:
-    ino = client.fs.resolve(_any(client, one, directories=True), follow=False)
-    client.fs.tree.remove_xattr(ino, b"user.note%d" % (other % 2))
+    tree = client.fs.tree
+    inodes = {client.fs.resolve(path, follow=False) for path, _ in names(client.fs)}
+    noted = [(ino, name) for ino in sorted(inodes) for name in tree.list_xattrs(ino)]
+    if not noted:
+        raise UsageError("Nothing has an attribute.")
+    tree.remove_xattr(*noted[one % len(noted)])
 
 
 def _hold(client: Client, one: int, other: int) -> None:
