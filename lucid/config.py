@@ -12,6 +12,7 @@ from lucid.errors import ConfigError, UsageError
 __all__ = [
     "DAY_S",
     "DURABILITIES",
+    "LOCK_POLICIES",
     "RETENTION_MIN_S",
     "RETENTION_S",
     "Config",
@@ -27,6 +28,7 @@ MiB = 1024 * 1024
 GiB = 1024 * MiB
 
 DURABILITIES = ("local", "store")
+LOCK_POLICIES = ("none", "advisory", "on-open")
 
 DAY_S = 86_400
 RETENTION_S = 7 * DAY_S
@@ -112,6 +114,10 @@ class Config:
     checkpoint_wait_s: float = 60.0
     """How long to leave a checkpoint to who committed its entry, before this device writes it."""
 
+    lock_policy: str = "advisory"
+    """Whether locks of programs hold across machines: "none" (on this machine only), "advisory"
+    (for programs that lock), or "on-open" (a file that is open for writing is locked too)."""
+
     retention_s: int | None = RETENTION_S
     """How long what was replaced or removed is kept at least. After that an admin's device that is
     open for writing frees it, about once a day. None: it frees nothing."""
@@ -119,6 +125,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.durability not in DURABILITIES:
             raise ConfigError(f"The durability is 'local' or 'store', not '{self.durability}'.")
+        if self.lock_policy not in LOCK_POLICIES:
+            known = ", ".join(LOCK_POLICIES)
+            raise ConfigError(f"'{self.lock_policy}' is no policy of locks; write one of {known}.")
         for name in ("cache_bytes", "staging_bytes", "memory_bytes", "pool_bytes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"The {name} cannot be negative.")

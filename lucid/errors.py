@@ -223,6 +223,12 @@ class CrossesFilespace(NamespaceError):
     errno = _errno.EXDEV
 
 
+class LockHeld(NamespaceError, BlockingIOError):
+    """Another machine has locked it."""
+
+    errno = _errno.EAGAIN
+
+
 class StoreError(LucidError):
     """The object store failed."""
 

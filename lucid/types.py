@@ -41,6 +41,10 @@ class Clock(Protocol):
         """Seconds that never go back."""
         ...
 
+    def boottime(self) -> float:
+        """Seconds that never go back, and go on while the machine sleeps."""
+        ...
+
 
 class Entropy(Protocol):
     """Where random bytes come from."""
@@ -57,6 +61,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 SystemEntropy: Entropy = os.urandom

@@ -37,6 +37,7 @@ def close_filespace(
             _save(opened)
             if wait:
                 _drain(opened, timeout, report)
+                opened.leases.give_all()
         final = progress_of(opened)
     finally:
         # Nobody waits for the store any more: what hangs on it ends now, and with it the threads.

@@ -32,6 +32,7 @@ from lucid.errors import InternalError, ReadOnly
 from lucid.filespace.collecting_daily import DailyCollection
 from lucid.filespace.events import tell_changes
 from lucid.filespace.files import Files
+from lucid.filespace.leasing import OpenLeases, make_keeper
 from lucid.filespace.maps import FileMaps
 from lucid.filespace.parts import Parts
 from lucid.filespace.recovery import Picture, Recovery
@@ -308,14 +309,24 @@ class _Composing:
         self._closing.callback(opened.together.close)
         opened.committer = self._make_committer()
         self._closing.callback(opened.committer.close)
+        self._make_leases()
         opened.parts.commit_now = opened.committer.poke
         opened.parts.is_online = lambda: opened.committer.online
         for draft in drafts:
             opened.files.publish_quietly(draft)
         opened.together.begin()
         opened.committer.start()
+        opened.leases.start()
         if ground.session is not None and ground.config.retention_s is not None:
             self._collect_daily()
+
+    def _make_leases(self) -> None:
+        opened, policy = self._opened, self._ground.config.lock_policy
+        opened.leases = keeper = make_keeper(opened)
+        self._closing.callback(keeper.close)
+        opened.committer.hurry_s = keeper.hurry_s
+        if keeper.are_carried and policy != "none":
+            opened.files.leases = OpenLeases(opened.parts, keeper, policy)
 
     def _collect_daily(self) -> None:
         ground, opened = self._ground, self._opened

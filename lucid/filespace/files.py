@@ -26,6 +26,7 @@ from lucid.errors import (
     StagingFull,
     StoreUnavailable,
 )
+from lucid.filespace.leasing import OpenLeases
 from lucid.filespace.parts import Parts, attributes_of, check_name
 from lucid.filespace.surface import Attributes, Invalidation
 from lucid.meta.state import InodeRow
@@ -47,7 +48,17 @@ SPILL_ABOVE = 0.5
 class Handle:
     """One open file."""
 
-    __slots__ = ("append", "closed", "ino", "number", "readable", "streams", "writable", "wrote")
+    __slots__ = (
+        "append",
+        "closed",
+        "ino",
+        "number",
+        "pinned",
+        "readable",
+        "streams",
+        "writable",
+        "wrote",
+    )
 
     def __init__(self, ino: int, flags: int, streams: Streams) -> None:
         mode = flags & os.O_ACCMODE
@@ -59,6 +70,8 @@ class Handle:
         self.number: int | None = None
         self.wrote = False
         self.closed = False
+        self.pinned = 0
+        """The inode whose lease is kept while this is open."""
 
 
 def draft_attributes(
@@ -85,6 +98,7 @@ class Files:
         """Version -> inode of contents that open files published here."""
         self._moved: dict[int, int] = {}
         """Where the content of an open inode went, when the fold gave it another number."""
+        self.leases: OpenLeases | None = None
 
     # -- opening
 
@@ -196,6 +210,8 @@ class Files:
             self._wait_for_room(0)
         handle = self._handle(ino, flags)
         try:
+            if handle.writable and self.leases is not None and (draft is None or not draft.private):
+                self.leases.opened(handle)
             if flags & os.O_TRUNC:
                 # An empty file too: `: > stamp` gives it a new time.
                 with self.writing(handle) as draft:
@@ -205,8 +221,13 @@ class Files:
                 parts.store.warm()
         except BaseException:
             self._count(ino, -1, handle.writable)
+            self._unpin(handle)
             raise
         return handle
+
+    def _unpin(self, handle: Handle) -> None:
+        if handle.pinned and self.leases is not None:
+            self.leases.closed(handle)
 
     def _check_published(self, ino: int) -> None:
         row = self._parts.replica.inode(ino)
@@ -413,10 +434,16 @@ class Files:
     def release(self, handle: Handle) -> None:
         """Publish when the last writer goes. Faults of the store wait, those of the disk are kept
         in the draft and told to whoever syncs."""
-        parts = self._parts
         if handle.closed:
             raise InternalError("A handle is released once.")
         handle.closed = True
+        try:
+            self._release(handle)
+        finally:
+            self._unpin(handle)
+
+    def _release(self, handle: Handle) -> None:
+        parts = self._parts
         if handle.number is not None:
             parts.hits.close(handle.number)
         ino = self._follow(handle)

@@ -60,6 +60,7 @@ from lucid.sync.below_floor import Floors, Moment
 from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
 from lucid.sync.daily import Daily
+from lucid.sync.leases import LeaseKeeper
 from lucid.types import Clock, Entropy
 
 __all__ = ["AWAY", "Opened", "is_known_device", "open_parts"]
@@ -84,6 +85,7 @@ class Opened:
         self.parts: Parts
         self.files: Files
         self.committer: Committer
+        self.leases: LeaseKeeper
         self.together: Together
         self.checkpoints: Checkpointer
         self.collection: DailyCollection | None = None

@@ -19,6 +19,7 @@ from lucid.format.entry import EntryRef
 from lucid.meta import schema
 from lucid.meta.fold_rules import number_of
 from lucid.meta.fold_segments import VALUE_FLOOR
+from lucid.meta.lease_rows import LEASE_PREFIX, unpack_lease
 from lucid.meta.replica_dump import dump_rows
 from lucid.meta.replica_events import Changed
 from lucid.meta.replica_live import Named, named_runs
@@ -32,6 +33,7 @@ from lucid.meta.state import (
     DentryRow,
     GenerationRow,
     InodeRow,
+    LeaseRow,
     MemberRow,
     SessionRow,
     VersionRow,
@@ -79,6 +81,20 @@ class Replica(Writes):
     def membership(self) -> EntryRef:
         """The last valid entry that changed members."""
         return self._place.membership
+
+    def lease(self, ino: int) -> Sequence[LeaseRow]:
+        """Who has the lease of an inode and who waits for it, in line."""
+        with self._turn:
+            return self._state.lease(ino)
+
+    def leases(self) -> dict[int, Sequence[LeaseRow]]:
+        """The lines of all inodes that have one."""
+        with self._turn:
+            tables = self._tables
+            sql = "SELECT name, value FROM value WHERE name >= ? AND name < ?"
+            bounds = (LEASE_PREFIX, LEASE_PREFIX + "~")
+            found = tables.query(sql, bounds, tables.value)
+            return {int(name[len(LEASE_PREFIX) :], 16): unpack_lease(line) for name, line in found}
 
     def value(self, name: str) -> bytes | None:
         """A named value of the state, as the fold wrote it."""

@@ -1,19 +1,26 @@
-"""Ops that change the filespace itself, and so are never pending: each is an entry of its own.
+"""Ops that are never pending: those that change the filespace itself, each an entry of its own, and
+those of leases, which share one.
 
-Any thread asks and waits; the sync thread commits. They stand beside the order: what is pending
-goes before or after them, as it comes.
+Any thread asks, and waits if it likes; the sync thread commits. They stand beside the order: they
+go before what is pending.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice, takewhile
 
 from lucid.errors import Stopped, StoreUnavailable
-from lucid.format.ops import Op
+from lucid.format.ops import Give, Op, Take, Takeover
 from lucid.sync.order import Order
 
 __all__ = ["Alone"]
+
+
+LEASE_OPS = (Take, Give, Takeover)
+TOGETHER_MAX = 256
+"""Ops of leases in one entry."""
 
 
 class Alone:
@@ -45,14 +52,24 @@ class Alone:
                 "The store did not take the change in time. Try again when it answers."
             )
 
-    def next(self) -> Op | None:
-        """The op whose entry comes next."""
-        with self._order.lock:
-            return self._waiting[0] if self._waiting else None
-
-    def done(self, op: Op) -> None:
-        """`op` is in the log."""
+    def submit(self, op: Op) -> None:
+        """As `commit`, for an op of a lease; returns at once. Who folds the log sees it there."""
         with self._order.news:
-            if op in self._waiting:
-                self._waiting.remove(op)
+            self._waiting.append(op)
+            self._order.news.notify_all()
+
+    def next(self) -> tuple[Op, ...]:
+        """The ops of the next entry; none if nobody asks."""
+        with self._order.lock:
+            if not self._waiting or not isinstance(self._waiting[0], LEASE_OPS):
+                return tuple(islice(self._waiting, 1))
+            some = islice(self._waiting, TOGETHER_MAX)
+            return tuple(takewhile(lambda op: isinstance(op, LEASE_OPS), some))
+
+    def done(self, ops: Sequence[Op]) -> None:
+        """They are in the log."""
+        with self._order.news:
+            for op in ops:
+                if op in self._waiting:
+                    self._waiting.remove(op)
             self._order.news.notify_all()

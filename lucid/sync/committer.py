@@ -129,14 +129,23 @@ class Committer:
         self._to_compare = not online
         self._compare_at = clock.monotonic() + COMPARE_S
         self.commits = self.losses = 0
+        self.sent_at = float("-inf")
+        """By the clock's boottime, when the newest own entry that is in the log was about to be
+        sent."""
+        self.alone = Alone(order)
+        self._listen_to_nobody()
+        self._thread = threading.Thread(target=self._run, name="lucid-sync", daemon=True)
+
+    def _listen_to_nobody(self) -> None:
+        """Until somebody puts others in their places, before `start`."""
         self.won: Callable[[int, bytes], None] = lambda sequence, digest: None
         """Told of each own entry as soon as it is in the log; must not wait."""
         self.folded: Callable[[int, EntryBody, bool], None] = lambda sequence, body, own: None
         """Told of each valid entry when it is folded; must not wait."""
+        self.hurry_s: Callable[[], float | None] = lambda: None
+        """How long the log may go unread at most, while somebody waits for others."""
         self.is_told: Callable[[], bool] = lambda: False
         """Whether a hub tells of what others commit: then idle polling is slower."""
-        self.alone = Alone(order)
-        self._thread = threading.Thread(target=self._run, name="lucid-sync", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -208,7 +217,7 @@ class Committer:
             self._say(said)
             return
         batch = self._ready()
-        if alone is not None and self._writer is not None:
+        if alone and self._writer is not None:
             self._commit_alone(alone)
         elif batch:
             self._commit(batch)
@@ -262,6 +271,9 @@ class Committer:
         interval = self._poll_fast_s if active else self._poll_idle_s
         if self.is_told():
             interval = self._poll_told_s
+        hurry_s = self.hurry_s()
+        if hurry_s is not None:
+            interval = min(interval, hurry_s)
         if pokes == self._pokes:  # else somebody asked while the last look was under way
             self._poll_at = self._clock.monotonic() + interval * self._pause.uniform(0.9, 1.1)
         with self._polled:
@@ -378,24 +390,24 @@ class Committer:
         if now - self._foreign_at < ACTIVE_S:
             self._not_before = now + min(self._commit_s, 0.5) * self._pause.uniform(0.5, 1.5)
 
-    def _commit_alone(self, op: Op) -> None:
-        """An entry with this op and nothing else. It settles nothing that is pending."""
-        assert self._writer is not None and self._session is not None
-        if self._put_single(op, self._checkpoints.to_say()):
-            self.alone.done(op)
+    def _commit_alone(self, ops: Sequence[Op]) -> None:
+        """An entry with these ops and nothing else. It settles nothing that is pending."""
+        if self._put_alone(ops, self._checkpoints.to_say()):
+            self.alone.done(ops)
 
     def _say(self, ref: EntryRef) -> None:
         """An entry that says a state hash, by an op that does nothing: what nobody staged goes."""
         op_id = self._next_op_id()
-        self._put_single(Drop(op_id, self._clock.time_ns(), op_id), ref)
+        self._put_alone((Drop(op_id, self._clock.time_ns(), op_id),), ref)
 
-    def _put_single(self, op: Op, said: EntryRef | None) -> bool:
-        """Commit one op that was never pending. False: another entry came first."""
+    def _put_alone(self, ops: Sequence[Op], said: EntryRef | None) -> bool:
+        """Commit ops that were never pending. False: another entry came first."""
         assert self._writer is not None and self._session is not None
-        prepared = self._writer.build(self._session.number, (op,), (), said)
+        prepared = self._writer.build(self._session.number, ops, (), said)
         self._note(prepared, 0)
         result = self._put_ours(prepared)
         if isinstance(result, Lost):
+            self.losses += 1
             self._fold(self._reader.judge(result.sequence, result.data))
             return False
         self._renew_below(prepared.sequence, prepared.body)
@@ -446,9 +458,10 @@ class Committer:
 
         Raises BelowFloor: the entry is void, and nothing of it is settled.
         """
-        began = self._floors.now()
+        began, sent_at = self._floors.now(), self._clock.boottime()
         result = self._put(prepared)
         if not isinstance(result, Lost):
+            self.sent_at = sent_at
             self._floors.at_end(prepared.sequence - 1, began)
             self.won(prepared.sequence, prepared.hash)
         return result

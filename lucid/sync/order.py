@@ -364,6 +364,11 @@ class Order:
                     return True
             return False
 
+    def is_settled(self, position: int) -> bool:
+        """Whether every op up to `position` is in the log."""
+        with self.lock:
+            return not self._queue or self._queue[0].position > position
+
     def wait_settled(self, position: int, timeout: float | None) -> bool:
         """Wait until every op up to `position` is committed. Raises what stopped writing."""
         deadline = None if timeout is None else self._clock.monotonic() + timeout

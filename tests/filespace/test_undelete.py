@@ -10,7 +10,7 @@ import pytest
 
 from lucid.errors import Exists, NotFound, NotPermitted, ReadOnly, StoreUnavailable, UsageError
 from lucid.filespace import Filespace, fsck, init
-from lucid.format.ops import ROLE_WRITER, Floor
+from lucid.format.ops import ROLE_WRITER, RULES, Floor
 from lucid.meta.fold_rules import VALUE_RULES
 from lucid.store.faulty import Fault
 from lucid.store.memory import Bucket, MemoryStore
@@ -301,9 +301,9 @@ def test_a_floor_ends_what_could_be_restored(space: Space, fs: Filespace) -> Non
 # Rules
 
 
-def test_a_filespace_begins_with_rules_3(fs: Filespace) -> None:
+def test_a_filespace_begins_with_the_newest_rules(fs: Filespace) -> None:
     """S-96."""
-    assert parts_of(fs).replica.value(VALUE_RULES) == b"3"
+    assert parts_of(fs).replica.value(VALUE_RULES) == b"%d" % RULES
 
 
 def test_the_first_restore_brings_rules_2(old_space: Space) -> None:

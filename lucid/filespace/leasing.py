@@ -1,0 +1,126 @@
+"""The leases of an open filespace: what they stand on here, and what handles for writing ask of
+them by the policy of locks."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from lucid.errors import LockHeld, StoreUnavailable
+from lucid.filespace.changes import path_of
+from lucid.filespace.parts import Parts
+from lucid.format.check import shown
+from lucid.format.ops import LEASE_EXCLUSIVE, RULES_FIRST
+from lucid.meta.fold_rules import VALUE_RULES
+from lucid.sync.lease_state import NOWHERE, LeaseGround
+from lucid.sync.lease_terms import LeaseMode
+from lucid.sync.leases import LeaseKeeper
+
+if TYPE_CHECKING:
+    from lucid.filespace.files import Handle
+    from lucid.filespace.opening import Opened
+
+__all__ = ["OpenLeases", "make_keeper"]
+
+log = logging.getLogger(__name__)
+
+OPEN_WAIT_S = 15.0
+"""More than the keeper of leases ever takes to answer who does not want to wait."""
+
+
+def make_keeper(opened: Opened) -> LeaseKeeper:
+    """Needs the committer, which does not run yet."""
+    parts, committer = opened.parts, opened.committer
+    replica, order = parts.replica, parts.order
+
+    def publish(ino: int) -> None:
+        draft = parts.table.get(ino)
+        if draft is not None and draft.unpublished and not (draft.unlinked or draft.failure):
+            opened.files.publish_quietly(draft)
+
+    def is_published(ino: int) -> bool:
+        draft = parts.table.get(ino)
+        return draft is None or not draft.unpublished or draft.unlinked or bool(draft.failure)
+
+    def position(ino: int) -> int:
+        with order.lock:
+            draft = parts.table.get(ino)
+            if draft is not None and draft.private:
+                return NOWHERE if draft.unlinked or draft.failure else -1
+            return order.op_ids().get(ino, 0)
+
+    return LeaseKeeper(
+        LeaseGround(
+            session=0 if parts.read_only else opened.session,
+            clock=parts.clock,
+            rules=lambda: int(replica.value(VALUE_RULES) or RULES_FIRST),
+            line=replica.lease,
+            lines=replica.leases,
+            session_row=replica.session,
+            next_op_id=parts.next_op_id,
+            submit=committer.alone.submit,
+            look=committer.poke,
+            sent_at=lambda: committer.sent_at,
+            is_online=lambda: committer.online,
+            is_stopped=lambda: order.stopped is not None,
+            publish=publish,
+            is_published=is_published,
+            position=position,
+            last=lambda: order.last,
+            is_settled=order.is_settled,
+        )
+    )
+
+
+class OpenLeases:
+    """What files that are opened for writing ask of the leases. Any thread."""
+
+    def __init__(self, parts: Parts, keeper: LeaseKeeper, policy: str) -> None:
+        self._parts = parts
+        self._keeper = keeper
+        self._is_on_open = policy == "on-open"
+
+    def opened(self, handle: Handle) -> None:
+        """A public file is opened for writing. Under the policy on-open it is locked with that.
+
+        Raises LockHeld if another machine has it, StoreUnavailable if that cannot be known.
+        """
+        if not self._is_on_open:
+            self._keeper.nudge(handle.ino)
+            return
+        answered = threading.Event()
+        errors: list[int] = []
+
+        def done(error: int) -> None:
+            errors.append(error)
+            answered.set()
+
+        wish = self._keeper.pin(handle.ino, done)
+        if wish is not None and not answered.wait(OPEN_WAIT_S):
+            wish.withdraw()
+            errors.append(errno.ENOLCK)
+        if any(errors):
+            self._keeper.unpin(handle.ino)
+            self._refuse(handle.ino, errors[0])
+        handle.pinned = handle.ino
+
+    def _refuse(self, ino: int, error: int) -> None:
+        path = shown(path_of(self._parts, ino) or b"a file")
+        holder = self._keeper.holder(ino, LeaseMode.EXCLUSIVE)
+        if error != errno.EAGAIN or holder is None:
+            raise StoreUnavailable(f"{path} was not opened: the store does not say who has it.")
+        log.warning("%s was not opened for writing: %s has it.", path, holder.device)
+        raise LockHeld(f"{path} is locked by {holder.device}.")
+
+    def closed(self, handle: Handle) -> None:
+        """It is closed, and what was written is published or will be."""
+        if handle.pinned:
+            self._keeper.unpin(handle.pinned)
+            handle.pinned = 0
+
+    def heard(self, ino: int, mode: int) -> None:
+        """Another machine asks for a lease."""
+        if mode == LEASE_EXCLUSIVE:
+            self._keeper.nudge(ino)
