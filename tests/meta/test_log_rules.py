@@ -10,14 +10,20 @@ import pytest
 from lucid.errors import UnsupportedFormat
 from lucid.format.change import DATA, Change, SegmentRow
 from lucid.format.ops import (
+    LEASE_EXCLUSIVE,
+    LEASE_NONE,
+    ROLE_READER,
     ROLE_WRITER,
     ROOT_INO,
     Clone,
     Floor,
+    Give,
     Move,
     Op,
     Repack,
     Rules,
+    Take,
+    Takeover,
     segments_of,
 )
 from lucid.meta.fold_rules import VALUE_RULES, VALUE_SINCE
@@ -116,6 +122,37 @@ def test_a_repack_comes_with_rules_3(machine: Machine) -> None:
     assert made.op_id in machine.replica.take_events().inodes
     old = machine.replica.segment(b"o" * 32)
     assert old is not None and old.head == machine.replica.head().sequence
+
+
+def on_lease(machine: Machine, kind: str, ino: int) -> Op:
+    """An op of rules 4."""
+    ids = head(machine)
+    if kind == "takeover":
+        return Takeover(*ids, ino, 1, 1)
+    return Take(*ids, ino, LEASE_EXCLUSIVE) if kind == "take" else Give(*ids, ino, LEASE_NONE)
+
+
+@pytest.mark.parametrize("kind", ["take", "give", "takeover"])
+def test_leases_come_with_rules_4(machine: Machine, kind: str) -> None:
+    """S-51, S-328: void under rules 3, and never a reader's; a writer's they are."""
+    made = machine.create(b"f")
+    assert write(machine, made) == ""
+    for number in (2, 3):
+        assert write(machine, rules(machine, number)) == ""
+        void = write(machine, on_lease(machine, kind, made.op_id))
+        assert f"{kind}, which rules {number} do not know" in void
+    assert write(machine, rules(machine, 4)) == ""
+    row = machine.replica.member(machine.keys.member)
+    assert row is not None
+    machine.replica.state.put_member(row._replace(role=ROLE_READER))
+    assert "role" in write(machine, on_lease(machine, kind, made.op_id))
+    assert machine.replica.state.lease(made.op_id) == ()
+    machine.replica.state.put_member(row._replace(role=ROLE_WRITER))
+    assert write(machine, on_lease(machine, kind, made.op_id)) == ""
+    assert write(machine, on_lease(machine, "take", made.op_id)) == ""
+    (lease,) = machine.replica.state.lease(made.op_id)
+    assert (lease.session, lease.mode) == (machine.session, LEASE_EXCLUSIVE)
+    assert machine.replica.void_count() == 3
 
 
 @pytest.mark.parametrize("kind", ["rules", "floor"])

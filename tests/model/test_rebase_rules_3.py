@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -55,12 +56,15 @@ class Sealer(Restorer):
             self.pending.append((self.position, op))
             self.apply(op)
 
+    def _in_force(self, rules: bytes | None) -> bool:
+        return rules == b"%d" % self.rules
+
     def admin(self, log: Log) -> None:
         """As above, but most floors count."""
         if self.rng.random() < 0.2:
             self._finish()
         end = len(log.entries)
-        if self.replica.head().sequence == end and self.replica.value("rules") == b"3":
+        if self.replica.head().sequence == end and self._in_force(self.replica.value("rules")):
             floor = max(self.replica.floor() + 1, self.rng.randint(end // 2, end))
             log.append(self.author.who.session, [Floor(*self.author.head(), floor)])
         else:
@@ -68,7 +72,7 @@ class Sealer(Restorer):
 
     def repack(self, log: Log, seen: int) -> bool:
         """What some segments held when this machine had heard `seen` entries lies in a new one."""
-        if log.model.get_value("rules") != b"3":
+        if not self._in_force(log.model.get_value("rules")):
             return False
         model = log.model_at(seen) if seen < len(log.entries) else log.model
         lying = lying_in(runs_in(model.dump()))
@@ -90,9 +94,18 @@ class Sealer(Restorer):
         self.pending = [one for one in self.pending if self.replica.is_pending(one[1].op_id)]
 
 
+Kind = TypeVar("Kind", bound=Sealer)
+
+
 def sealers(tmp_path: Path, rng: random.Random, rules: int) -> tuple[Log, list[Sealer]]:
+    return machines_of(Sealer, tmp_path, rng, rules)
+
+
+def machines_of(
+    kind: type[Kind], tmp_path: Path, rng: random.Random, rules: int
+) -> tuple[Log, list[Kind]]:
     blocks, log = Blocks(), Log(3, rules)
-    machines = [Sealer(tmp_path / str(n), n, blocks, rng) for n in (1, 2, 3)]
+    machines = [kind(tmp_path / str(n), n, blocks, rng) for n in (1, 2, 3)]
     for machine in machines:
         machine.heads, machine.unfinished = log.heads, set()
         machine.hear(log)
