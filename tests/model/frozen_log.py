@@ -2,8 +2,9 @@
 
 A file holds one op a line: session, kind, fields. Each was written once from three machines that
 write at random, and holds every kind of conflict; the one of rules 2 and 3 also clones, and floors,
-and there each op is an entry; so it is in the one of rules 3 alone, which repacks besides. Run as a
-program this prints the digest of each state.
+and there each op is an entry; so it is in the one of rules 3 alone, which repacks besides, and in
+the one of rules 4, whose machines take, give and take over leases. Run as a program this prints the
+digest of each state.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lucid.format.ops import Move, Op
 from lucid.meta.fold_segments import admit_segments
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import STAMP_SHIFT
-from tests.meta.authors import Author, Blocks, empty_state
+from tests.meta.authors import EPOCH_NS, Author, Blocks, empty_state
 from tests.meta.replicas import segment_row
 from tests.model.writers import LABELS
 
@@ -29,6 +30,7 @@ LOGS = {
     "2": (2, "rules-2.txt"),
     "3": (3, "rules-2.txt"),
     "3 with repacks": (3, "rules-3.txt"),
+    "4 with leases": (4, "rules-4.txt"),
 }
 """The rules of each, and its file."""
 
@@ -62,13 +64,31 @@ def frozen_state(log: str) -> MemoryState:
     blocks = Blocks()
     authors = {n: Author(n, label, blocks) for n, label in enumerate(LABELS, 1)}
     state = empty_state(rules)
+    if rules > 3:
+        found_sessions(state)
     for sequence, (session, op) in enumerate(frozen_ops(log), 2):
         if rules > 1:
             state.stamp = (sequence << STAMP_SHIFT) - 1
         if rules > 2:
             admit_segments(state, [_row(segment, sequence) for segment in ops.segments_of(op)])
         authors[session].fold(state, op)
+        if rules > 3:
+            note_entry(state, session, sequence)
     return state
+
+
+def found_sessions(state: MemoryState) -> None:
+    """Each author's session is in the state: else nobody's leases could be taken over."""
+    nobody = Author(0, b"", Blocks())
+    for number in range(len(LABELS)):
+        nobody.fold(state, ops.SessionOp(0, EPOCH_NS, bytes([number]) * 16, b"desk"))
+
+
+def note_entry(state: MemoryState, session: int, sequence: int) -> None:
+    """The newest entry of a session."""
+    row = state.session(session)
+    assert row is not None
+    state.put_session(row._replace(last_sequence=sequence))
 
 
 def _row(segment: bytes, sequence: int) -> SegmentRow:
