@@ -38,7 +38,7 @@ from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.floor import FLOOR_SIZE, encode_floor
 from lucid.format.hashes import ZERO_HASH, hash_bytes
 from lucid.format.names import floor_key
-from lucid.format.ops import ROLE_ADMIN, Drop, Floor, Move, Op, Repack, Rules, make_op_id
+from lucid.format.ops import ROLE_ADMIN, RULES, Drop, Floor, Move, Op, Repack, Rules, make_op_id
 from lucid.meta.authoring import take_session
 from lucid.meta.checkpoint_rows import chunks_of
 from lucid.meta.fold_rules import VALUE_RULES
@@ -105,7 +105,7 @@ class Drive(Protocol):
         ...
 
     def set_floor(self, floor: int) -> None:
-        """This floor is in force when it returns. Rules 3 are already."""
+        """This floor is in force when it returns. Rules 3 or later are already."""
         ...
 
 
@@ -256,8 +256,8 @@ class Collector:
         ops: list[Op] = []
         if floor:
             ops = [Floor(make_op_id(session, 2), 0, floor)]
-            if self._rules() < RULES_OF_SEGMENTS:
-                ops.insert(0, Rules(make_op_id(session, 1), 0, RULES_OF_SEGMENTS))
+            if self._rules() < RULES:
+                ops.insert(0, Rules(make_op_id(session, 1), 0, RULES))
         for op in ops:
             head = replica.head()
             body = EntryBody(
@@ -304,8 +304,8 @@ class Collector:
         replica = self._replica
         self._open_session()
         said = write_due(self._visit, replica.head().sequence, self._session, self._report)
-        if self._rules() < RULES_OF_SEGMENTS:
-            self._commit(Rules(*self._next(), RULES_OF_SEGMENTS))
+        if self._rules() < RULES:
+            self._commit(Rules(*self._next(), RULES))
         self._commit(Floor(*self._next(), floor), said)
         self._check_in_force(floor)
 

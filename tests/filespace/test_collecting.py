@@ -19,6 +19,7 @@ from lucid.format.names import (
     parse_segment_key,
     segment_key,
 )
+from lucid.format.ops import RULES
 from lucid.store.memory import Bucket, MemoryStore
 from lucid.types import SystemClock
 from tests.filespace.checkpoints import EVERY, connect, head, hear, rows, write_until
@@ -382,12 +383,13 @@ def test_the_entry_of_the_floor_is_gone(space: Space) -> None:
         gc(space, delete=True)
 
 
-def test_an_older_filespace_gets_rules_3(space: Space) -> None:
+@pytest.mark.parametrize("rules", [1, 2, 3])
+def test_an_older_filespace_gets_the_newest_rules(space: Space, rules: int) -> None:
     """S-608: by the first one that deletes; a dry run changes nothing."""
     bucket = Bucket()
     init(
         "memory://old", passphrase=PASSPHRASE, block_size=BLOCK, stretch=STRETCH,
-        store=MemoryStore(bucket), rules=1,
+        store=MemoryStore(bucket), rules=rules,
     )  # fmt: skip
     older = Space(space.root / "older", bucket)
     try:
@@ -399,7 +401,7 @@ def test_an_older_filespace_gets_rules_3(space: Space) -> None:
         done = gc(older, delete=True)
         assert done.segments.count == 1
         with older.connect("a") as fs:
-            assert parts_of(fs).replica.value("rules") == b"3"
+            assert parts_of(fs).replica.value("rules") == b"%d" % RULES
             assert fs.read_bytes("/plan") == some_bytes(3, 5000)
         assert is_clean(older)
     finally:

@@ -140,6 +140,25 @@ def test_the_retention_is_two_days_at_least() -> None:
     assert Config(retention_s=2 * DAY_S).retention_s == 2 * DAY_S
 
 
+def test_under_rules_3(space: Space) -> None:
+    """S-608: a drive collects, and leaves the rules to whoever runs the command."""
+    bucket = Bucket()
+    init(
+        "memory://old", passphrase=PASSPHRASE, block_size=BLOCK, stretch=STRETCH,
+        store=MemoryStore(bucket), rules=3,
+    )  # fmt: skip
+    older = Space(space.root / "older", bucket)
+    try:
+        device = Device(older)
+        rewrite(older, device.fs, "/plan", 1, 2, 3)
+        age(older, 8)
+        assert device.later()["freed_objects"]
+        assert parts_of(device.fs).replica.value("rules") == b"3"
+        assert is_clean(older)
+    finally:
+        older.close()
+
+
 def test_under_older_rules(space: Space) -> None:
     """S-608: a mount shuts no older version out."""
     bucket = Bucket()

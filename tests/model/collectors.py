@@ -20,6 +20,7 @@ from lucid.format.change import SegmentRow
 from lucid.format.names import segment_key
 from lucid.format.ops import (
     ROOT_INO,
+    RULES,
     Content,
     Create,
     Drop,
@@ -41,7 +42,6 @@ from tests.meta.replicas import segment_row
 
 HOUR_NS = 3600 * 10**9
 NAMES = (b"a", b"b", b"c")
-RULES = 3
 
 
 class Lost(AssertionError):
