@@ -69,9 +69,10 @@ class Wished:
     wait: bool
     done: Callable[[int], None]
     since: float
+    """By the clock that stands still while the machine sleeps."""
     by: str = LOCKS
-    seen_stamp: int = 0
-    """Of the own row in line, once it is there."""
+    asked_at: int = 0
+    """The entry in which it was asked for; 0 before."""
 
     def withdraw(self) -> None:
         self.dropped(self)
@@ -101,7 +102,7 @@ class Leased:
     """Asked for in an op that is not folded yet."""
     giving: Giving | None = None
     answered: int = 0
-    """Stamp of the newest row of another session that was told that the lease is in use."""
+    """The newest entry in which another session has asked, and was told that it is in use."""
     idle_since: float = 0.0
     is_told: bool = False
     """The kernel has forgotten what it knew from before the lease came."""

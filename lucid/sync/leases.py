@@ -23,7 +23,7 @@ from lucid.errors import LucidError
 from lucid.format.entry import EntryBody
 from lucid.format.ops import Give, Take, Takeover
 from lucid.meta.fold_lease import RULES_OF_LEASES, granted_mode, is_leased_elsewhere
-from lucid.meta.state import LeaseRow
+from lucid.meta.state import STAMP_SHIFT, LeaseRow
 from lucid.sync.lease_lines import asked_mode, blockers, first_waiting, is_in_circle
 from lucid.sync.lease_state import LOCKS, NOBODY, NOWHERE, PINS, Giving, Leased, LeaseGround, Wished
 from lucid.sync.lease_terms import Holder, LeaseMode, Wish
@@ -69,7 +69,7 @@ class LeaseKeeper:
         self._heard: dict[int, float] = {}
         self._hurried: set[int] = set()
         """Inodes that wait for something that nobody tells of."""
-        self._busy: dict[tuple[int, int], int] = {}  # (inode, session) -> sequence of a renewal
+        self._takes: dict[tuple[int, int], int] = {}  # (inode, session) -> its newest entry with a take
         self._began = self._clock.boottime()
         self._closed = False
         self.on_lost: Callable[[int], None] = lambda ino: None
@@ -127,7 +127,7 @@ class LeaseKeeper:
             if entry.is_local or entry.used >= mode or self._is_here(ino, entry, mode):
                 entry.use(mode, by)
                 return None
-            wish = Wished(self._withdraw, ino, mode, wait, done, self._clock.boottime(), by)
+            wish = Wished(self._withdraw, ino, mode, wait, done, self._clock.monotonic(), by)
             entry.wishes.append(wish)
             self._wake(ino)
             return wish
@@ -198,17 +198,20 @@ class LeaseKeeper:
                 if isinstance(op, (Take, Give, Takeover)):
                     self._dirty.add(op.ino)
                     if not own and isinstance(op, Take):
-                        self._busy[op.ino, body.session] = sequence
+                        self._takes[op.ino, body.session] = sequence
                     elif not own:
-                        self._busy.pop((op.ino, body.session), None)
+                        self._takes.pop((op.ino, body.session), None)
                     elif own and op.ino in self._inodes and not isinstance(op, Takeover):
-                        self._own_folded(self._inodes[op.ino], op)
+                        self._own_folded(sequence, self._inodes[op.ino], op)
             if self._dirty or (own and session):
                 self._news.notify_all()
 
-    def _own_folded(self, entry: Leased, op: Take | Give) -> None:
+    def _own_folded(self, sequence: int, entry: Leased, op: Take | Give) -> None:
         """REQUIRES: _news is held."""
         if isinstance(op, Take):
+            for wish in entry.wishes:
+                if not wish.asked_at and wish.mode <= op.mode:
+                    wish.asked_at = sequence
             if entry.taking <= op.mode:
                 entry.taking = LeaseMode.NONE
         elif entry.giving is not None and entry.giving.is_sent:
@@ -379,7 +382,11 @@ class LeaseKeeper:
             if not entry.wishes:
                 return
             mode = max(wish.mode for wish in entry.wishes)
-            is_asked = asked_mode(line, session) >= mode and self._is_in_term()
+            is_asked = (
+                all(wish.asked_at for wish in entry.wishes)
+                and asked_mode(line, session) >= mode
+                and self._is_in_term()
+            )
             if entry.taking >= mode:
                 return
             if not is_asked:
@@ -440,8 +447,8 @@ class LeaseKeeper:
             used = entry.used
             if not used or (used < mine and waiting.mode == LeaseMode.SHARED):
                 entry.giving = Giving(used, now)
-            elif waiting.stamp > entry.answered and not entry.taking:
-                entry.answered = waiting.stamp
+            elif self._asked_at(ino, waiting) > entry.answered and not entry.taking:
+                entry.answered = self._asked_at(ino, waiting)
                 entry.taking = mine
             else:
                 return
@@ -452,16 +459,11 @@ class LeaseKeeper:
 
     def _refuse(self, ino: int, entry: Leased, line: Sequence[LeaseRow], now: float) -> None:
         """Answer the wishes that will not come true now."""
-        session = self._ground.session
+        waited_until = self._clock.monotonic()
         refused: list[tuple[Wished, int]] = []
         with self._news:
             for wish in entry.wishes:
-                if not wish.seen_stamp:
-                    wish.seen_stamp = max(
-                        (r.stamp for r in line if r.session == session and r.mode >= wish.mode),
-                        default=0,
-                    )
-                error = self._error_of(wish, line, now)
+                error = self._error_of(wish, line, waited_until - wish.since)
                 if error:
                     refused.append((wish, error))
             for wish, _error in refused:
@@ -470,18 +472,22 @@ class LeaseKeeper:
         for wish, error in refused:
             wish.done(error)
 
-    def _error_of(self, wish: Wished, line: Sequence[LeaseRow], now: float) -> int:
+    def _asked_at(self, ino: int, row: LeaseRow) -> int:
+        """The newest entry in which the session of a row has asked, or said that it is in use."""
+        return self._takes.get((ino, row.session), row.stamp >> STAMP_SHIFT)
+
+    def _error_of(self, wish: Wished, line: Sequence[LeaseRow], waited: float) -> int:
         """REQUIRES: _news is held."""
-        ground, waited = self._ground, now - wish.since
+        ground = self._ground
         if ground.is_stopped():
             return errno.EIO
-        if waited > CUT_OFF_S and not wish.seen_stamp:
+        if waited > CUT_OFF_S and not wish.asked_at:
             return errno.ENOLCK
         if not wish.wait:
             if waited > TRY_S:
-                return errno.EAGAIN if wish.seen_stamp else errno.ENOLCK
-            if wish.seen_stamp and any(
-                self._busy.get((wish.ino, row.session), 0) << 14 > wish.seen_stamp
+                return errno.EAGAIN if wish.asked_at else errno.ENOLCK
+            if wish.asked_at and any(
+                self._asked_at(wish.ino, row) > wish.asked_at
                 for row in blockers(line, ground.session, wish.mode)
             ):
                 return errno.EAGAIN
