@@ -26,6 +26,8 @@ HELP = """\
 ./build.sh bench compare OLD.json NEW.json
                                          ratios of two results of peers --json
 ./build.sh bench table RESULTS.json      a page of what peers --json kept, a column for each
+./build.sh bench together [PART...]      several machines in one filespace: when a change is visible
+                                         elsewhere, contending commits. See: together --help
 ./build.sh bench --profile SCENARIO      flame graphs of the daemon, native frames too
 ./build.sh bench [NAME...]               this drive alone, in steps: sequential, small, recover,
                                          copy, replica, gc. See: --steps --help
@@ -45,6 +47,10 @@ def main(arguments: Sequence[str]) -> int:
         compare(rest)
     elif verb == "table":
         table(rest)
+    elif verb == "together":
+        from bench import together  # it loads the whole package
+
+        together.main(rest)
     elif verb == "--profile":
         profile(rest)
     else:
