@@ -108,18 +108,22 @@ class _Device:
         self.error: BaseException | None = None
 
     def run(self, begin: threading.Barrier, until: threading.Event) -> None:
-        committer = self._fs.tree._opened.committer
+        committer, made, lost = self._fs.tree._opened.committer, 0, 0
         try:
             begin.wait(BEGIN_S)
             while not until.is_set():
                 won, lost = committer.commits, committer.losses
-                self._fs.mkdir(f"/d{self._number}-{self.commits}")
+                self._fs.mkdir(f"/d{self._number}-{made}")
+                made += 1
                 self._fs.sync(timeout=BEGIN_S)
                 self.commits += committer.commits - won
                 self.streak = max(self.streak, committer.losses - lost)
         except BaseException as error:
             self.error = error
             begin.abort()
+        finally:
+            # Also one that lasts until the end.
+            self.streak = max(self.streak, committer.losses - lost)
 
 
 def contest(devices: int, seconds: float, round_trip_s: float, far: bool = False) -> Contest:
@@ -159,7 +163,7 @@ def _run(devices: Sequence[_Device], seconds: float) -> Contest:
     try:
         begin.wait(BEGIN_S)
         began = time.perf_counter()
-        until.wait(seconds)
+        until.wait(seconds)  # Nobody sets it: so long does the contest last.
         took = time.perf_counter() - began
         commits = [device.commits for device in devices]
     finally:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from bench.contention import contest
@@ -75,8 +76,8 @@ class Machines:
             _until(lambda: self.status(point)["hub"]["connected"], 0.1)
         return point
 
-    def status(self, point: Path) -> dict[str, object]:  # type: ignore[type-arg]
-        found: dict[str, object] = json.loads(self.run("status", point, "--json"))
+    def status(self, point: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("status", point, "--json"))
         return found
 
     def sync(self) -> None:
