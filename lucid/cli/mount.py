@@ -17,7 +17,7 @@ from lucid.cli.logs import Log
 from lucid.cli.predecessor import refuse_if_mounted, telling_where, wait_for_predecessor
 from lucid.cli.secrets import file_option, passphrase
 from lucid.cli.terminal import examples, size
-from lucid.config import DURABILITIES, Config, MiB, parse_retention, parse_size
+from lucid.config import DURABILITIES, LOCK_POLICIES, Config, MiB, parse_retention, parse_size
 from lucid.errors import LucidError, UsageError
 from lucid.local.staging import DISK_FREE_MIN
 from lucid.mount import mountpoint, registry
@@ -95,6 +95,14 @@ class _Plan:
     help="How long removed files and older versions can be brought back: 48h, 7d, 8w, at least "
     "2d. Then their bytes leave the store, about once a day. never: they stay.",
 )
+@click.option(
+    "--lock-policy",
+    type=click.Choice(LOCK_POLICIES),
+    default="advisory",
+    show_default=True,
+    help="Whether flock and fcntl locks hold across machines. on-open: a file that is open for "
+    "writing is locked too, for programs that never lock. none: on this machine only.",
+)
 @click.option("--read-only", is_flag=True, help="Change nothing, and write nothing to the store.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to stderr.")
 @click.option(
@@ -122,6 +130,7 @@ def command(
     durability: str,
     hub: str,
     retention: str,
+    lock_policy: str,
     read_only: bool,
     foreground: bool,
     options: tuple[str, ...],
@@ -144,6 +153,7 @@ def command(
             durability=durability,
             hub=hub,
             retention_s=None if retention == "never" else parse_retention(retention),
+            lock_policy=lock_policy,
             cache_bytes=_cache_bytes(cache_size),
             state_wait_s=STATE_WAIT_S,
         ),

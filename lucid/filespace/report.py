@@ -130,7 +130,7 @@ def status_of(opened: Opened) -> Status:
             if opened.seen_before or committer.compared
             else "unproven: a first mount has nothing to compare the store's history with"
         ),
-        locks="local: flock and fcntl locks hold on this machine only",
+        locks=_locks_of(opened),
         checkpoint=known.sequence if known else 0,
         checkpoint_age_s=(
             max(0.0, (parts.clock.time_ns() - known.time_ns) / 1e9) if known else None
@@ -149,6 +149,21 @@ def _conflicts(parts: Parts) -> Iterator[str]:
         above = path_of(parts, parent)
         if above is not None and parts.replica.lookup(parent, name) is not None:
             yield os.fsdecode(above.rstrip(b"/") + b"/" + name)
+
+
+def _locks_of(opened: Opened) -> str:
+    """How far locks of programs reach: "policy: what that means here"."""
+    policy = opened.parts.config.lock_policy
+    if policy == "none":
+        return "none: flock and fcntl locks hold on this machine only"
+    if opened.parts.read_only:
+        return "none: the drive is read-only, and locks hold on this machine only"
+    if not opened.leases.are_carried:
+        return (
+            "none: locks hold on this machine only, until the filespace is under newer rules. When"
+            " every machine has this version, run once: lucid gc STORE --delete"
+        )
+    return f"{policy}: flock and fcntl locks hold on every machine"
 
 
 def _collection_of(opened: Opened) -> dict[str, Any] | None:

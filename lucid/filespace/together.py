@@ -4,6 +4,7 @@ and waiting for a moment that another machine has named."""
 from __future__ import annotations
 
 import logging
+import os
 import random
 import socket
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,31 @@ class Together:
                 " shows two histories."
             )
         return head
+
+    def leases(self) -> list[dict[str, Any]]:
+        """Every lease of the filespace and every wish for one, as plain data."""
+        parts, found = self._opened.parts, []
+        for ino, who, has in self._opened.leases.table():
+            session = parts.replica.session(who.session)
+            member = None if session is None else parts.replica.member(session.member)
+            found.append(
+                {
+                    "path": os.fsdecode(path_of(parts, ino) or b""),
+                    "inode": ino,
+                    "member": "" if member is None else member.label.decode("utf-8", "replace"),
+                    "device": who.device,
+                    "session": who.session,
+                    "mode": who.mode.name.lower(),
+                    "state": "held" if has else "waiting",
+                    "since_ns": who.since_ns,
+                    "here": who.session == self._opened.session,
+                }
+            )
+        return found
+
+    def path(self, ino: int) -> bytes | None:
+        """A path of an inode; None if it has no name."""
+        return path_of(self._opened.parts, ino)
 
     # -- for status
 
