@@ -64,8 +64,8 @@ def engine_extensions() -> list[Extension]:
 
 
 def mount_extensions() -> list[Extension]:
-    """The extension that completes llfuse, and its workers' turns. The first sees libfuse 2.9;
-    nothing else does."""
+    """The extension that completes llfuse, its workers' turns, and requests about locks. The first
+    sees libfuse 2.9; nothing else does."""
     return [
         Extension(
             "lucid.mount._low",
@@ -74,6 +74,7 @@ def mount_extensions() -> list[Extension]:
             extra_compile_args=COMPILE + pkg_config("--cflags", "fuse"),
             extra_link_args=pkg_config("--libs", "fuse"),
         ),
+        Extension("lucid.mount._locks", ["lucid/mount/_locks.pyx"], extra_compile_args=COMPILE),
         Extension("lucid.mount._turns", ["lucid/mount/_turns.pyx"], extra_compile_args=COMPILE),
     ]
 

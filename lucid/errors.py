@@ -27,6 +27,7 @@ exit code of the command line.
       MountError                the mount itself
         MountPointMissing MountPointBusy MountPointNotEmpty FuseMissing NotMounted
       FilespaceExists FilespaceMissing
+      LockLost                  what a program does under a lock that it has no more
       Stopped                   the filespace is closed or has stopped writing
       TimedOut                  a bounded wait ended
       InternalError             our bug
@@ -61,6 +62,7 @@ __all__ = [
     "IsDirectory",
     "KeyringError",
     "LocalError",
+    "LockLost",
     "LucidError",
     "MountError",
     "MountPointBusy",
@@ -421,6 +423,11 @@ class FilespaceMissing(LucidError):
 
     errno = _errno.ENOENT
     exit_code = 22
+
+
+class LockLost(LucidError):
+    """The lock that this open file had is lost: another machine may have written since. Close the
+    file, open it again and take the lock anew."""
 
 
 class Stopped(LucidError):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from lucid.engine.hits import HitTable
+from lucid.sync.lease_terms import Leases
 
 __all__ = [
     "Attributes",
@@ -262,6 +263,11 @@ class Surface(Protocol):
     @property
     def hits(self) -> HitTable | None:
         """What the mount may answer without asking; None where there is no such thing."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """What the locks of the mount's programs are granted under."""
         ...
 
     @property

@@ -29,6 +29,7 @@ from lucid.filespace.surface import (
 from lucid.filespace.together import Together
 from lucid.format.ops import Op
 from lucid.format.token import format_token
+from lucid.sync.lease_terms import Leases, NoLeases
 from lucid.sync.ticker import Chore, Ticker
 
 __all__ = ["Tree"]
@@ -48,6 +49,8 @@ class Tree:
         self.read_only = self._parts.read_only
         self.block_size = self._parts.geometry.block_size
         self.state_dir = opened.state.path
+        self.leases: Leases = NoLeases()
+        """What a mount grants locks under. `opened.leases` once locks cross machines."""
         parts = self._parts
         self.older = Restoring(parts, opened.unlocked.keys.member, self._commit_alone)
         self._ticker = Ticker(

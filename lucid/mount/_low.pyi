@@ -18,5 +18,10 @@ def work() -> None:
 def is_page_write() -> bool:
     """Whether the write that this thread handles comes from the kernel's pages (a mapping)."""
 
+def answer(fd: int, unique: int, error: int, data: bytes = b"") -> None:
+    """Answer a request that was taken from libfuse. Never blocks; the kernel refuses only what was
+    unmounted meanwhile."""
+
 def stats() -> dict[str, int]:
-    """sessions: how many llfuse began through this module; refused: xattrs answered here."""
+    """sessions: how many llfuse began through this module; refused: xattrs answered here; locks and
+    flocks: whether the kernel asks this session about locks of fcntl, of flock."""

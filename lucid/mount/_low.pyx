@@ -5,19 +5,23 @@ llfuse looks its functions up in the libraries loaded before it, and this one co
 
 `fuse_session_receive_buf` is where workers wait for requests, without the GIL; `_turns` decides
 which of them.  Requests that need nothing of Python are answered on the spot: reads and flushes of
-files that the HitTable serves, and xattrs that nobody has.  `work` is what an extra worker runs.
+files that the HitTable serves, and xattrs that nobody has.  Requests about locks go to `_locks`;
+libfuse asks the kernel for them because `fuse_lowlevel_new` adds their handlers to llfuse's, and
+`begun` looks at what was agreed.  `work` is what an extra worker runs.
 
-Written while no worker runs: table, session_of_llfuse.
+Written while no worker runs: table, session_of_llfuse.  By one worker, before all other requests:
+agreed.
 """
 
-from libc.errno cimport EINTR, EOPNOTSUPP, errno
+from libc.errno cimport EINTR, EIO, EOPNOTSUPP, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset, strncmp
+from libc.string cimport memcpy, memset, strncmp
 
 from lucid.engine.hits cimport HIT, HitCore, HitTable, hit_knows, hit_read, hit_release
 from lucid.engine.reader cimport Reply
+from lucid.mount._locks cimport attend, concerns_locks
 from lucid.mount._turns cimport (
     Exited,
     Extra,
@@ -42,8 +46,19 @@ cdef extern from "<fuse_lowlevel.h>" nogil:
         pass
     struct fuse_args:
         pass
+    struct fuse_conn_info:
+        unsigned int capable
+        unsigned int want
+    # All of them functions.
     struct fuse_lowlevel_ops:
-        pass
+        void *init
+        void *getlk
+        void *setlk
+        void *flock
+        void *fallocate
+    unsigned int FUSE_CAP_POSIX_LOCKS
+    unsigned int FUSE_CAP_FLOCK_LOCKS
+    int fuse_reply_err(void *request, int error)
     struct fuse_buf:
         size_t size
         int flags
@@ -84,6 +99,7 @@ cdef extern from "<linux/fuse.h>" nogil:
     int FUSE_GETXATTR
     int FUSE_FSYNC
     int FUSE_FSYNCDIR
+    int FUSE_FALLOCATE
     uint32_t FUSE_WRITE_CACHE
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -106,6 +122,7 @@ cdef extern from *:
 ctypedef int (*Receive)(fuse_session *, fuse_buf *, fuse_chan **) noexcept nogil
 ctypedef fuse_session *(*New)(
     fuse_args *, const fuse_lowlevel_ops *, size_t, void *) noexcept nogil
+ctypedef void (*Init)(void *, fuse_conn_info *) noexcept nogil
 
 cdef enum:
     # A write of more bytes is sealed and stored without the interpreter.
@@ -115,6 +132,8 @@ cdef fuse_session *session_of_llfuse = NULL
 cdef HitCore *table = NULL
 cdef int sessions = 0
 cdef uint64_t refused = 0
+cdef unsigned int agreed = 0
+cdef Init init_of_llfuse = NULL
 cdef Receive real_receive = NULL
 cdef Exited real_exited = NULL
 cdef New real_new = NULL
@@ -180,7 +199,7 @@ cdef bint may_wait(const char *request, size_t length) noexcept nogil:
         return False
     if header.opcode == FUSE_WRITE:
         return length > SHORT_WRITE
-    return header.opcode in (FUSE_READ, FUSE_FSYNC, FUSE_FSYNCDIR)
+    return header.opcode in (FUSE_READ, FUSE_FSYNC, FUSE_FSYNCDIR, FUSE_FALLOCATE)
 
 
 cdef bint serve(int fd, const char *request, size_t length) noexcept nogil:
@@ -209,6 +228,7 @@ cdef public int fuse_session_receive_buf(
         fuse_session *session, fuse_buf *buffer, fuse_chan **channel) noexcept nogil:
     """The next request that is for llfuse; as libfuse's own otherwise."""
     cdef int got
+    cdef int fd
     cdef size_t room = buffer.size
     cdef bint leads = False
     while True:
@@ -218,7 +238,16 @@ cdef public int fuse_session_receive_buf(
         got = real_receive(session, buffer, channel)
         if got <= 0 or buffer.flags & FUSE_BUF_IS_FD:
             break
-        if not serve(fuse_chan_fd(channel[0]), <const char *>buffer.mem, <size_t>got):
+        fd = fuse_chan_fd(channel[0])
+        if concerns_locks(<const char *>buffer.mem, <size_t>got):
+            give_lead(session, may_wait(<const char *>buffer.mem, <size_t>got))
+            # A close goes on, to where all others go.
+            if not attend(fd, <const char *>buffer.mem, <size_t>got) and not serve(
+                    fd, <const char *>buffer.mem, <size_t>got):
+                return got
+            leads = False
+            continue
+        if not serve(fd, <const char *>buffer.mem, <size_t>got):
             break
         leads = goes_on(session)
     give_lead(
@@ -236,14 +265,55 @@ cdef public int fuse_session_exited(fuse_session *session) noexcept nogil:
     return exited
 
 
+cdef void begun(void *userdata, fuse_conn_info *connection) noexcept nogil:
+    """libfuse's last question before it answers the kernel's first request."""
+    global agreed
+    if init_of_llfuse != NULL:
+        init_of_llfuse(userdata, connection)
+    agreed = connection.want & connection.capable
+
+
+# Only for libfuse to see that they are there: `_locks` takes their requests before.
+
+
+cdef void no_lock(
+        void *request, uint64_t ino, void *file, void *lock, int sleeps) noexcept nogil:
+    fuse_reply_err(request, EIO)
+
+
+cdef void no_test(void *request, uint64_t ino, void *file, void *lock) noexcept nogil:
+    fuse_reply_err(request, EIO)
+
+
+cdef void no_flock(void *request, uint64_t ino, void *file, int op) noexcept nogil:
+    fuse_reply_err(request, EIO)
+
+
+cdef void no_fallocate(
+        void *request, uint64_t ino, int mode, int64_t offset, int64_t length,
+        void *file) noexcept nogil:
+    fuse_reply_err(request, EOPNOTSUPP)
+
+
 cdef public fuse_session *fuse_lowlevel_new(
         fuse_args *args, const fuse_lowlevel_ops *handlers, size_t size,
         void *userdata) noexcept nogil:
-    """Counts, so that a mount whose llfuse goes around this module does not start."""
-    global sessions, session_of_llfuse
+    """Adds what llfuse lacks, so that libfuse asks the kernel for it.  Counts, so that a mount
+    whose llfuse goes around this module does not start."""
+    global sessions, session_of_llfuse, agreed, init_of_llfuse
+    cdef fuse_lowlevel_ops completed
+    memset(&completed, 0, sizeof(fuse_lowlevel_ops))
+    memcpy(&completed, handlers, min(size, sizeof(fuse_lowlevel_ops)))
+    init_of_llfuse = <Init>completed.init
+    completed.init = <void *>begun
+    completed.getlk = <void *>no_test
+    completed.setlk = <void *>no_lock
+    completed.flock = <void *>no_flock
+    completed.fallocate = <void *>no_fallocate
+    agreed = 0
     sessions += 1
     begin_session()
-    session_of_llfuse = real_new(args, handlers, size, userdata)
+    session_of_llfuse = real_new(args, &completed, sizeof(fuse_lowlevel_ops), userdata)
     return session_of_llfuse
 
 
@@ -303,8 +373,17 @@ def is_page_write():
     return lucid_page_write != 0
 
 
+def answer(int fd, uint64_t unique, int error, bytes data not None=b""):
+    reply(fd, unique, error, <const char *>data, <size_t>len(data))
+
+
 def stats():
-    return {"sessions": sessions, "refused": refused}
+    return {
+        "sessions": sessions,
+        "refused": refused,
+        "locks": bool(agreed & FUSE_CAP_POSIX_LOCKS),
+        "flocks": bool(agreed & FUSE_CAP_FLOCK_LOCKS),
+    }
 
 
 _kept = None

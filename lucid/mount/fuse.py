@@ -15,6 +15,7 @@ from lucid.errors import FuseMissing
 _flags = sys.getdlopenflags()
 sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
 try:
+    from lucid.mount import _locks as lock_requests
     from lucid.mount import _low as low
     from lucid.mount import _turns as turns
 except ImportError as _cause:
@@ -32,7 +33,7 @@ import llfuse  # noqa: E402  # after the extension, see above
 # ran: a request took the interpreter four times. Ours guard what they share, and take it once.
 llfuse.lock = low.NoLock()
 
-__all__ = ["check_low", "llfuse", "low", "turns"]
+__all__ = ["check_locks", "check_low", "llfuse", "lock_requests", "low", "turns"]
 
 MAPS = Path("/proc/self/maps")
 
@@ -49,4 +50,15 @@ def check_low(sessions_before: int) -> None:
         raise FuseMissing(
             "llfuse was loaded before lucid.mount, or does not use the system's libfuse. "
             "Import lucid.mount first, and install llfuse from source."
+        )
+
+
+def check_locks() -> None:
+    """Raises FuseMissing unless the kernel asks this session about locks: else it would grant them
+    by itself, and to every machine. REQUIRES: the kernel's first request is answered."""
+    stats = low.stats()
+    if not (stats["locks"] and stats["flocks"]):
+        raise FuseMissing(
+            "The kernel does not pass locks on to the drive, and programs would be told that they "
+            "have locks that exclude nobody elsewhere. Use Linux 5.4 or newer and libfuse 2.9."
         )

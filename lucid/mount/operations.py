@@ -18,8 +18,10 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from lucid.errors import Exists, NotFound
+from lucid.errors import Exists, LockLost, NotFound
+from lucid.filespace.locks import Locks
 from lucid.filespace.surface import Attributes, DirectoryEntry, FileHandle, Surface
+from lucid.mount.allocating import allocate
 from lucid.mount.answers import EntryMaker, answered
 from lucid.mount.fuse import llfuse, low
 from lucid.mount.notifier import Notifier
@@ -59,6 +61,7 @@ class Operations:
         *,
         owner: tuple[int, int] | None,
         notifier: Notifier,
+        locks: Locks,
         on_ready: Callable[[], None],
     ) -> None:
         """owner: whose every inode is shown to be; None shows stored owners.
@@ -71,6 +74,7 @@ class Operations:
         self._on_ready = on_ready
         self._notifier = notifier
         self._transfers = notifier.transfers
+        self._locks = locks
         self._handles: dict[int, FileHandle] = {}
         self._appending: set[int] = set()
         self._numbers = itertools.count(1)
@@ -146,6 +150,8 @@ class Operations:
         fh: int | None,
         ctx: llfuse.RequestContext,
     ) -> llfuse.EntryAttributes:
+        if fh is not None and self._locks.is_lost(fh):
+            raise LockLost
         changed = self._surface.set_attributes(
             ino,
             mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
@@ -263,6 +269,8 @@ class Operations:
         return fh
 
     def _handle(self, fh: int) -> FileHandle:
+        if self._locks.is_lost(fh):
+            raise LockLost
         try:
             return self._handles[fh]
         except KeyError:
@@ -330,9 +338,19 @@ class Operations:
         self._surface.fsync(self._handle(fh))
 
     @answered
+    def allocate(self, fh: int, mode: int, offset: int, length: int) -> None:
+        handle = self._handle(fh)
+        number = self._transfers.begin(handle.ino)
+        try:
+            allocate(self._surface, handle, mode, offset, length)
+        finally:
+            self._transfers.end(handle.ino, number)
+
+    @answered
     def release(self, fh: int) -> None:
         handle = self._handles.pop(fh, None)
         self._appending.discard(fh)
+        self._locks.forget_lost(fh)
         if handle is not None:
             self._surface.release(handle)
 

@@ -19,7 +19,8 @@ from lucid.errors import FuseMissing, InternalError, MountError
 from lucid.filespace.surface import Surface
 from lucid.mount import mountpoint
 from lucid.mount.crew import Crew
-from lucid.mount.fuse import check_low, llfuse, low
+from lucid.mount.fuse import check_locks, check_low, llfuse, low
+from lucid.mount.locking import Locking
 from lucid.mount.notifier import Notifier
 from lucid.mount.operations import Operations
 from lucid.mount.options import MAX_BACKGROUND, MountOptions
@@ -68,9 +69,12 @@ class Session:
         self._on_ready = on_ready
         self._mounted: mountpoint.Mount | None = None
         owner = None if options.owners else (os.getuid(), os.getgid())
+        self._locking = Locking(surface, self._notifier)
+        self.locks = self._locking.locks
         self._operations = Operations(
-            surface, owner=owner, on_ready=self._taken, notifier=self._notifier
+            surface, owner=owner, on_ready=self._taken, notifier=self._notifier, locks=self.locks
         )
+        self._unfit: FuseMissing | None = None
 
     def run(self) -> int | None:
         """Mounts, serves until the end, unmounts. The signal that ended it, or None.
@@ -134,6 +138,7 @@ class Session:
             llfuse.close(unmount=True)
             raise
         low.serve_hits(self._surface.hits)
+        self._locking.start(self._operations.allocate)
         return fd
 
     def _serve(self) -> int | None:
@@ -145,6 +150,8 @@ class Session:
             raise InternalError(f"The mount of {self.point} ended by an error: {error}") from error
         finally:
             self._crew.stop()
+        if self._unfit is not None:
+            raise self._unfit
         return signal_number
 
     def _taken(self) -> None:
@@ -156,15 +163,20 @@ class Session:
         try:
             with suppress(OSError):
                 os.stat(self.point)
+            check_locks()
             if self._mounted is not None:
                 mountpoint.set_read_ahead(self._mounted, READ_AHEAD)
             self._on_ready()
+        except FuseMissing as error:
+            self._unfit = error
+            mountpoint.unmount(self.point, lazy=True)
         except Exception:
             log.exception("telling that the drive is usable failed")
 
     def _end(self) -> None:
-        """The notifier ends before the descriptor that it writes to is closed."""
+        """Notifier and locks end before the descriptor that they write to is closed."""
         mounted = self._mounted
+        self._locking.stop()
         if not self._notifier.stop() and mounted is not None and mountpoint.abort(mounted):
             self._notifier.stop()
         llfuse.close(unmount=True)

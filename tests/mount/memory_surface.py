@@ -27,6 +27,7 @@ from lucid.filespace.surface import (
     Status,
     Totals,
 )
+from lucid.sync.lease_terms import Leases, NoLeases
 
 BLOCK = 128 * 1024
 ROOT = 1
@@ -92,6 +93,7 @@ class MemorySurface:
         self.hits: HitTable | None = None
         self.older = None
         self.others = None
+        self.leases: Leases = NoLeases()
         self._lock = threading.RLock()
         self._next = FIRST_ID
         self._nodes = {ROOT: Node(ROOT, stat.S_IFDIR | 0o755, os.getuid(), os.getgid(), nlink=2)}
