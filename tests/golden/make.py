@@ -5,6 +5,7 @@ What it writes is then frozen: later builds must open it for ever. Two devices w
 the other and at once, so that the log has sessions, rebases, a conflict copy and holes in its ids.
 The manifest is made from what was written, not from what is read back. Under rules 3 most of that
 becomes eight days old; then the log is cut at a floor, and the two go on without new checkpoints.
+Under rules 4 there are leases before and after that, held by some and waited for by others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import stat
 import sys
 import tarfile
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,6 +27,8 @@ from lucid.crypto.passphrase import Stretch
 from lucid.filespace import Filespace, connect, init
 from lucid.filespace.collecting import collect
 from lucid.format.checkpoint import CHECKPOINT_EVERY
+from lucid.format.ops import LEASE_EXCLUSIVE, LEASE_NONE, LEASE_SHARED
+from tests.golden.lockers import Lockers
 
 PASSPHRASE = "golden words for ever"
 BLOCK = 64 * 1024
@@ -43,6 +47,8 @@ class Maker:
 
     def __init__(self) -> None:
         self.tree: dict[str, dict[str, Any]] = {}
+        self.leases: dict[str, list[tuple[int, int]]] = {}
+        """(session, mode) of all in line for a file."""
 
     def file(self, fs: Filespace, path: str, content: bytes) -> None:
         fs.write_bytes(path, content)
@@ -65,7 +71,7 @@ class Maker:
 def open_device(url: str, state: Path, every: int) -> Filespace:
     config = Config(
         state_dir=state, poll_idle_s=0.2, checkpoint_every=every, checkpoint_wait_s=0.0,
-        retention_s=None,
+        retention_s=None, lock_policy="none",
     )  # fmt: skip
     return connect(url, passphrase=PASSPHRASE, config=config)
 
@@ -134,6 +140,69 @@ def meet(maker: Maker, one: Filespace, two: Filespace) -> None:
     }  # fmt: skip
 
 
+def give_way(maker: Maker, fs: Filespace, path: str, content: bytes) -> None:
+    """A drive writes a file that another session has leased: it finds a conflict copy."""
+    parent, _, name = path.rpartition("/")
+    before = set(fs.listdir(parent or "/"))
+    fs.write_bytes(path, content)
+    fs.sync()
+    (copy,) = set(fs.listdir(parent or "/")) - before
+    assert str(copy).startswith(f"{name} (conflict ")
+    assert fs.read_bytes(f"{parent}/{copy}") == content
+    maker.holds(f"{parent}/{copy}", content)
+
+
+def lock(maker: Maker, fs: Filespace, lockers: Lockers) -> list[int]:
+    """Leases in all their states, before the floor; what is given and taken over besides."""
+    one, two = lockers.join(b"one"), lockers.join(b"two")
+    paths = ("/leased", "/shared", "/wanted", "/given", "/taken over")
+    for number, path in enumerate(paths):
+        maker.file(fs, path, data(400 + number, 2000))
+    fs.sync()
+    inodes = [fs.stat(path).ino for path in paths]
+    alone, together = LEASE_EXCLUSIVE, LEASE_SHARED
+    for ino, mode in zip(inodes, (alone, together, together, alone, alone), strict=True):
+        lockers.take(one, ino, mode)
+        lockers.take(two, ino, mode)
+    _, _, wanted, given, taken = inodes
+    lockers.take(one, wanted, LEASE_EXCLUSIVE)
+    lockers.give(one, given, LEASE_SHARED)
+    lockers.takeover(two, taken, one)
+    give_way(maker, fs, "/leased", b"came while it was leased")
+    give_way(maker, fs, "/taken over", b"came while it was taken over")
+    maker.leases = {
+        "/leased": [(one, 2), (two, 2)], "/shared": [(one, 1), (two, 1)],
+        "/wanted": [(one, 1), (two, 1), (one, 2)], "/given": [(one, 1), (two, 2)],
+        "/taken over": [(two, 2)],
+    }  # fmt: skip
+    for ino, path in zip(inodes, paths, strict=True):
+        assert lockers.line(ino) == maker.leases[path], (path, lockers.line(ino))
+    return inodes
+
+
+def lock_on(maker: Maker, fs: Filespace, lockers: Lockers, inodes: list[int]) -> None:
+    """After the floor: some of it goes, and somebody new stands in line."""
+    (one, _), (two, _) = maker.leases["/leased"]
+    three = lockers.join(b"three")
+    leased, shared, _, given, _ = inodes
+    lockers.take(three, leased, LEASE_SHARED)
+    lockers.takeover(three, leased, one)
+    lockers.take(three, shared, LEASE_EXCLUSIVE)
+    lockers.take(three, given, LEASE_SHARED)
+    lockers.takeover(three, given, one)
+    lockers.takeover(three, given, two)
+    lockers.give(three, given, LEASE_NONE)
+    give_way(maker, fs, "/leased", b"came after the floor")
+    maker.file(fs, "/given", b"nobody has it any more")
+    fs.sync()
+    maker.leases |= {
+        "/leased": [(two, 2), (three, 1)], "/shared": [(one, 1), (two, 1), (three, 2)],
+        "/given": [],
+    }  # fmt: skip
+    for ino, path in zip(inodes, maker.leases, strict=True):
+        assert lockers.line(ino) == maker.leases[path], (path, lockers.line(ino))
+
+
 def to_be_freed(maker: Maker, fs: Filespace) -> None:
     """Older versions of a file, each in a segment of its own, and a file that is gone."""
     fs.write_bytes("/a/gone for good", data(6, 3000))
@@ -178,7 +247,7 @@ def go_on(maker: Maker, fs: Filespace) -> None:
 
 
 def make(folder: Path, name: str, cipher: str, rules: int) -> None:
-    maker, floor = Maker(), 0
+    maker, floor, inodes = Maker(), 0, list[int]()
     every = EVERY if rules >= 3 else CHECKPOINT_EVERY
     with tempfile.TemporaryDirectory() as place:
         top = Path(place)
@@ -190,17 +259,24 @@ def make(folder: Path, name: str, cipher: str, rules: int) -> None:
         )  # fmt: skip
         with open_device(url, top / "one", every) as one:
             fill(maker, one)
+            if rules >= 4:
+                with closing(Lockers(url, PASSPHRASE, every)) as lockers:
+                    inodes = lock(maker, one, lockers)
             if rules >= 3:
                 to_be_freed(maker, one)
                 floor = cut(url, top / "store", one)
         with open_device(url, top / "one", CHECKPOINT_EVERY) as one:
             if floor:
                 go_on(maker, one)
+            if rules >= 4:
+                with closing(Lockers(url, PASSPHRASE, EVERY)) as lockers:
+                    lock_on(maker, one, lockers, inodes)
             with open_device(url, top / "two", CHECKPOINT_EVERY) as two:
                 meet(maker, one, two)
         about = {
             "cipher": cipher, "passphrase": PASSPHRASE, "recovery": created.recovery_code,
-            "rules": rules, "floor": floor, "tree": dict(sorted(maker.tree.items())),
+            "rules": rules, "floor": floor, "leases": maker.leases,
+            "tree": dict(sorted(maker.tree.items())),
         }  # fmt: skip
         (folder / f"{name}.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
         with tarfile.open(folder / f"{name}.tar.xz", "w:xz") as archive:

@@ -19,6 +19,7 @@ import pytest
 from lucid import errors
 from lucid.config import Config
 from lucid.filespace import Filespace, connect, fsck
+from lucid.meta.state import STAMP_SHIFT
 
 FILESPACES = Path(__file__).parent / "filespaces"
 NAMES = sorted(path.stem for path in FILESPACES.glob("*.json"))
@@ -204,6 +205,36 @@ def test_damaged_records(golden: Golden, lost: str) -> None:
     damage(golden)
     with pytest.raises(error):
         golden.connect().close()
+
+
+def test_leases_are_held_and_waited_for(golden: Golden) -> None:
+    """Under rules 4: as they stood when it was made, below the floor and above it. Who has one is
+    not there, and yet what is written now lies beside."""
+    leases = golden.about.get("leases", {})
+    assert bool(leases) == (golden.about.get("rules", 1) >= 4)
+    with golden.connect(lock_policy="none") as fs:
+        state = fs.tree._parts.replica.state
+        for path, wanted in leases.items():
+            line = state.lease(fs.stat(path).ino)
+            assert [[row.session, row.mode] for row in line] == wanted
+            taken = [row.stamp >> STAMP_SHIFT for row in line]
+            assert taken == sorted(taken)
+        if not leases:
+            return
+        assert_beside(fs, "/leased")
+        fs.write_bytes("/given", b"of this build")
+        fs.sync()
+        assert fs.read_bytes("/given") == b"of this build"
+
+
+def assert_beside(fs: Filespace, path: str) -> None:
+    """What is written to a file becomes another one."""
+    before, there = fs.read_bytes(path), set(fs.listdir("/"))
+    fs.write_bytes(path, b"of this build")
+    fs.sync()
+    assert fs.read_bytes(path) == before
+    (copy,) = set(fs.listdir("/")) - there
+    assert fs.read_bytes(f"/{copy}") == b"of this build"
 
 
 def test_the_floor_and_what_is_above_it(golden: Golden) -> None:
