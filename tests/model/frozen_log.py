@@ -20,9 +20,9 @@ from lucid.format.ops import Move, Op
 from lucid.meta.fold_segments import admit_segments
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import STAMP_SHIFT
-from tests.meta.authors import EPOCH_NS, Author, Blocks, empty_state
+from tests.meta.authors import Author, Blocks, empty_state
 from tests.meta.replicas import segment_row
-from tests.model.writers import LABELS
+from tests.model.writers import LABELS, found_sessions
 
 VECTORS = Path(__file__).parent / "vectors"
 LOGS = {
@@ -75,13 +75,6 @@ def frozen_state(log: str) -> MemoryState:
         if rules > 3:
             note_entry(state, session, sequence)
     return state
-
-
-def found_sessions(state: MemoryState) -> None:
-    """Each author's session is in the state: else nobody's leases could be taken over."""
-    nobody = Author(0, b"", Blocks())
-    for number in range(len(LABELS)):
-        nobody.fold(state, ops.SessionOp(0, EPOCH_NS, bytes([number]) * 16, b"desk"))
 
 
 def note_entry(state: MemoryState, session: int, sequence: int) -> None:

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lucid.format.ops import Clone, Content, Create
-from tests.meta.authors import empty_state
 from tests.meta.invariants import check_state, checked_fold
 from tests.model.writers import Log, Writer
 
 choice = st.integers(0, 97)
 step = st.tuples(st.integers(0, 2), st.integers(-3, 13), choice, choice)
 step_of_2 = st.tuples(st.integers(0, 2), st.integers(-3, 16), choice, choice)
+step_of_4 = st.tuples(st.integers(0, 2), st.integers(-3, 20), choice, choice)
 
 
 def play(steps: list[tuple[int, int, int, int]], machines: int, rules: int = 1) -> Log:
@@ -38,7 +38,7 @@ def play(steps: list[tuple[int, int, int, int]], machines: int, rules: int = 1) 
 
 def check(log: Log) -> None:
     """Folds the log op by op, looking at each step, and reads back what was ever written."""
-    state = empty_state(log.rules)
+    state = log.state(0)
     for author, op in log.ops:
         checked_fold(state, author, op)
         check_state(state)
@@ -77,3 +77,17 @@ def test_two_machines_that_restore(steps: list[tuple[int, int, int, int]]) -> No
 def test_three_machines_that_restore(steps: list[tuple[int, int, int, int]]) -> None:
     """S-71, S-263: and all hold one state, with every version that was ever written."""
     check(play(steps, 3, rules=2))
+
+
+@settings(max_examples=150)
+@given(st.lists(step_of_4, max_size=40))
+def test_two_machines_that_lock(steps: list[tuple[int, int, int, int]]) -> None:
+    """S-71, S-74: content that gives way to a lease is kept whole, too."""
+    check(play(steps, 2, rules=4))
+
+
+@settings(max_examples=75)
+@given(st.lists(step_of_4, min_size=20, max_size=70))
+def test_three_machines_that_lock(steps: list[tuple[int, int, int, int]]) -> None:
+    """S-71, S-72, S-74: and all hold one state, with everybody in line at the same place."""
+    check(play(steps, 3, rules=4))

@@ -10,13 +10,28 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
-from lucid.format.ops import ROOT_INO, Content, Op
+from lucid.format.ops import (
+    LEASE_EXCLUSIVE,
+    LEASE_NONE,
+    LEASE_SHARED,
+    ROOT_INO,
+    Content,
+    Op,
+    SessionOp,
+)
 from lucid.meta.memory import MemoryState
 from lucid.meta.state import DentryRow, InodeRow, VersionRow
-from tests.meta.authors import GEOMETRY, Author, Blocks, changes_of, empty_state
+from tests.meta.authors import EPOCH_NS, GEOMETRY, Author, Blocks, changes_of, empty_state
 
 NAMES = (b"a", b"b.txt", b".c")
 LABELS = (b"ann", b"bea", b"cem")
+
+
+def found_sessions(state: MemoryState) -> None:
+    """Each author's session is in the state: else nobody's leases could be taken over."""
+    nobody = Author(0, b"", Blocks())
+    for number in range(len(LABELS)):
+        nobody.fold(state, SessionOp(0, EPOCH_NS, bytes([number]) * 16, b"desk"))
 
 
 class Opened(NamedTuple):
@@ -41,6 +56,8 @@ class Log:
     def state(self, end: int | None = None) -> MemoryState:
         """The state after the first `end` ops."""
         state = empty_state(self.rules)
+        if self.rules > 3:
+            found_sessions(state)
         for author, op in self.ops[:end]:
             author.fold(state, op)
         return state
@@ -78,6 +95,8 @@ class Writer:
         )  # fmt: skip
         if self.log.rules > 1:
             actions = (*actions, self._restore, self._restore_beside, self._undelete)
+        if self.log.rules > 3:
+            actions = (*actions, self._take, self._take, self._give, self._take_over)
         actions[action % len(actions)](one, two)
 
     def do(self, op: Op, wanted: bytes | None = None) -> None:
@@ -220,6 +239,24 @@ class Writer:
             self.do(self.author.link(row.ino, row.last_parent, row.last_name))
             now = self.view.inode(row.ino)
             assert now is not None and now.nlink == 1 and self.view.removed(row.ino) is None
+
+    def _take(self, one: int, two: int) -> None:
+        picked = self._pick(one)
+        if picked is not None:
+            mode = LEASE_EXCLUSIVE if two % 3 else LEASE_SHARED
+            self.do(self.author.take(picked[1].ino, mode))
+
+    def _give(self, one: int, two: int) -> None:
+        picked = self._pick(one)
+        if picked is not None:
+            mode = LEASE_SHARED if two % 3 == 0 else LEASE_NONE
+            self.do(self.author.give(picked[1].ino, mode))
+
+    def _take_over(self, one: int, two: int) -> None:
+        """From anybody; the log of a writer has no entries that would say that it is there."""
+        picked = self._pick(one)
+        if picked is not None:
+            self.do(self.author.takeover(picked[1].ino, 1 + two % 3, 1))
 
     def _save_by_rename(self, one: int, two: int) -> None:
         """A new file, renamed over one that is there: how editors save."""
