@@ -267,6 +267,8 @@ class Committer:
             self.problem = ""
         if folded:
             self._foreign_at = self._clock.monotonic()
+            # Own ops are laid upon it from now on: without the store a restart needs both.
+            self._replica.commit_now()
         active = self._clock.monotonic() - self._foreign_at < ACTIVE_S
         interval = self._poll_fast_s if active else self._poll_idle_s
         if self.is_told():
@@ -367,6 +369,7 @@ class Committer:
         if isinstance(result, Lost):
             self.losses += 1
             self._fold(self._reader.judge(result.sequence, result.data))
+            self._replica.commit_now()
             self._foreign_at = self._clock.monotonic()
             self._poll_at = 0.0
             return

@@ -87,6 +87,17 @@ def test_schedules_by_seed(steered: bool) -> None:
     assert {name for name, _ in KINDS} - seldom <= set(done)
 
 
+def test_a_save_upon_what_was_just_heard_is_there_after_a_crash_without_the_store() -> None:
+    """S-22, S-46: what it was made upon is there as well. Found by a schedule: a program met a file
+    with lost blocks, until the store answered."""
+    outcome(
+        [
+            step("atomic_save", 1, 57, 45), step("append", 1, 48, 59), step("cut_off", 1),
+            step("crash", 1), step("patch", 1, 9, 20),
+        ]
+    )  # fmt: skip
+
+
 # -- what the model is there to see
 
 

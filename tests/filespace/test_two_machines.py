@@ -15,6 +15,7 @@ import pytest
 from lucid.config import Config
 from lucid.errors import LucidError
 from lucid.filespace import Filespace, connect, init
+from lucid.store.faulty import FaultPlan
 from tests.filespace.spaces import (
     BLOCK,
     PASSPHRASE,
@@ -346,3 +347,25 @@ def test_a_copy_with_unsent_changes_is_refused(space: Space) -> None:
     with space.connect("a") as fs:
         fs.sync(timeout=WAIT_S)
         assert fs.read_bytes("/file") == b"unsent"
+
+
+def test_what_was_heard_is_there_after_a_crash_without_the_store(space: Space) -> None:
+    """S-22, S-46: a change of another machine, and what was written upon it at once."""
+    one, other = space.connect("a"), space.connect("b", poll_idle_s=3600.0, poll_fast_s=3600.0)
+    one.write_bytes("/file", some_bytes(1, 2 * BLOCK))
+    one.sync(timeout=WAIT_S)
+    parts_of(other).replica.commit_now()  # So that its next transaction is a young one.
+    assert other.refresh(WAIT_S)
+    space.plans["b"].die()
+    write_at(other, "/file", BLOCK, b"x" * BLOCK)
+    space.crash(other, "b")
+    away = FaultPlan()
+    away.die()
+    again = space.connect("b", plan=away)
+    assert again.listdir("/") == ["file"]
+    with again.open("/file", "rb", 0) as file:
+        file.seek(BLOCK)
+        assert file.read(BLOCK) == b"x" * BLOCK
+    away.revive()
+    again.sync(timeout=WAIT_S)
+    assert again.read_bytes("/file") == some_bytes(1, 2 * BLOCK)[:BLOCK] + b"x" * BLOCK
