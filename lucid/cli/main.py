@@ -27,6 +27,7 @@ COMMANDS = {
     "sync": "Wait until a file or a drive is in the store.",
     "wait": "Wait until a drive shows what another machine has synced.",
     "watch": "Tell who changes what, as it happens.",
+    "lock": "Show who has locked what.",
     "hub": "Run a server through which changes are heard of at once.",
     "versions": "Show older versions of a file, and what was removed.",
     "restore": "Bring back an older version, or what was removed.",

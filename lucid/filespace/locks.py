@@ -265,19 +265,29 @@ class Locks:
             self._settle(request.ino)
 
     def _settle(self, ino: int) -> None:
-        """After any change: whoever can be served now is, and the lease is told what is used."""
-        self._serve_queue(ino)
+        """After any change: the lease is told what is used, and whoever can be served now is. They
+        ask for the lease anew: so a machine that waits for it gets it between two locks of this
+        one."""
+        self._tell_used(ino)
+        if self._serve_queue(ino):
+            self._tell_used(ino)
+
+    def _tell_used(self, ino: int) -> None:
         table = self._inodes.get(ino)
         if table is not None and not table:
             del self._inodes[ino]
             self._mark(ino, False)
         self._leases.used(ino, LeaseMode(table.strongest() if table else LockMode.NONE))
 
-    def _serve_queue(self, ino: int) -> None:
-        """Those that nothing stands against any more, in the order in which they came."""
+    def _serve_queue(self, ino: int) -> bool:
+        """Those that nothing stands against any more, in the order in which they came; whether
+        there were any."""
+        tried = False
         for waiting in [one for one in self._waiting.values() if one.request.ino == ino]:
             if waiting.wish is None and not self._blockers(waiting.request):
                 self._try(waiting)
+                tried = True
+        return tried
 
     def _end_wait(self, waiting: _Waiting, error: int) -> None:
         """The request leaves the queue with an answer."""

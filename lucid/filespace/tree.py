@@ -49,9 +49,10 @@ class Tree:
         self.read_only = self._parts.read_only
         self.block_size = self._parts.geometry.block_size
         self.state_dir = opened.state.path
-        self.leases: Leases = NoLeases()
-        """What a mount grants locks under. `opened.leases` once locks cross machines."""
         parts = self._parts
+        is_local = parts.config.lock_policy == "none"
+        self.leases: Leases = NoLeases() if is_local else opened.leases
+        """What a mount grants locks under."""
         self.older = Restoring(parts, opened.unlocked.keys.member, self._commit_alone)
         self._ticker = Ticker(
             [

@@ -41,12 +41,14 @@ Line = Sequence[LeaseRow]
 
 def granted_rows(line: Line) -> Iterator[LeaseRow]:
     """Those that have the lease now."""
-    for place, row in enumerate(line):
-        if all(
-            other.session == row.session or other.mode == row.mode == LEASE_SHARED
-            for other in line[:place]
-        ):
+    sessions, alone = set[int](), set[int]()  # before the row: all, and who wants it exclusive
+    for row in line:
+        in_the_way = alone if row.mode == LEASE_SHARED else sessions
+        if in_the_way <= {row.session}:
             yield row
+        sessions.add(row.session)
+        if row.mode != LEASE_SHARED:
+            alone.add(row.session)
 
 
 def granted_mode(line: Line, session: int) -> int:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _LOCK = struct.Struct("=QQII")  # fuse_lk_out: start, end (inclusive), type, pid
 
+TOLD_S = 5.0
+
 MODES = {
     fcntl.F_UNLCK: LockMode.NONE,
     fcntl.F_RDLCK: LockMode.SHARED,
@@ -68,6 +70,7 @@ class Locking:
     def __init__(self, surface: Surface, notifier: Notifier) -> None:
         self.locks = Locks(surface.leases, SystemClock(), mark=lock_requests.mark)
         self.locks.on_lost = self._lost
+        surface.leases.before_grant = lambda: notifier.wait_told(TOLD_S)
         self._surface = surface
         self._notifier = notifier
         self._allocate: Allocate | None = None

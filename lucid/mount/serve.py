@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lucid.errors import MountPointBusy, NotMounted
+from lucid.filespace.locks import LockRow
 from lucid.filespace.surface import Progress, Surface
 from lucid.mount import mountpoint, older, registry, together
 from lucid.mount.control import Command, ControlServer, Progressing
@@ -110,10 +111,11 @@ class _Service:
     def run(self, surface: Surface) -> int:
         self._surface = surface
         place = surface.status().state_directory
-        heard = together.commands(self._surface_now)
+        heard = together.commands(self._surface_now, self._locks_here)
         control = ControlServer(Path(place), {
             "changes": heard["changes"],
             "wait": self._then_told(heard["wait"]),
+            "locks": heard["locks"],
             "status": self._status,
             "progress": lambda request, _: self._progress_message(),
             "sync": self._sync,
@@ -238,6 +240,10 @@ class _Service:
         os._exit(status)
 
     # --- The control threads -------------------------------------------------------------------
+
+    def _locks_here(self) -> list[LockRow]:
+        session = self._session
+        return [] if session is None else session.locks.table()
 
     def _surface_now(self) -> Surface:
         if self._surface is None or self._closed.is_set():

@@ -1,4 +1,4 @@
-"""What the control socket answers about other machines: their changes, and waiting for a moment.
+"""What the control socket answers about other machines: their changes, waiting for a moment, locks.
 
 Called by control threads; owns nothing.
 """
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 from lucid.errors import LucidError, NotMounted
+from lucid.filespace.locks import LockRow
 from lucid.filespace.surface import Others, Surface
 from lucid.mount.control import Command, Progressing
 from lucid.mount.wire import Message
@@ -24,8 +25,11 @@ AT_ONCE = 8
 """Who waits holds one of the socket's connections; the others are for commands that do not."""
 
 
-def commands(surface: Callable[[], Surface]) -> dict[str, Command]:
-    """The commands by name; `surface` gives the open filespace, or raises NotMounted."""
+def commands(
+    surface: Callable[[], Surface], here: Callable[[], list[LockRow]]
+) -> dict[str, Command]:
+    """The commands by name; `surface` gives the open filespace, or raises NotMounted, and `here`
+    the locks of this machine's programs."""
 
     turns = threading.BoundedSemaphore(AT_ONCE)
 
@@ -68,7 +72,32 @@ def commands(surface: Callable[[], Surface]) -> dict[str, Command]:
         timeout_s = min(float(request.get("timeout_s", WAIT_S)), WAIT_S)
         return {"head": others().wait(str(request["token"]), timeout_s)}
 
-    return {"changes": waiting(changes), "wait": waiting(wait)}
+    def locks(request: Message, progressing: Progressing) -> Message:
+        """{"path": ...} -> {"leases": [...], "here": [...]}, at or below the path."""
+        below = os.fsencode(str(request.get("path", "/"))).rstrip(b"/")
+
+        def is_asked(row: Message) -> bool:
+            return not below or _is_below(os.fsencode(row["path"]), below)
+
+        return {
+            "leases": list(filter(is_asked, others().leases())),
+            "here": list(filter(is_asked, map(_shown, here()))),
+        }
+
+    def _shown(row: LockRow) -> Message:
+        return {
+            "path": os.fsdecode(others().path(row.ino) or b""),
+            "inode": row.ino,
+            "kind": "flock" if row.is_flock else "fcntl",
+            "mode": row.mode.name.lower(),
+            "start": row.start,
+            "end": row.end,
+            "pid": row.pid,
+            "state": "waiting" if row.waits else "held",
+            "since_ns": row.since_ns,
+        }
+
+    return {"changes": waiting(changes), "wait": waiting(wait), "locks": locks}
 
 
 def _is_below(path: bytes, above: bytes) -> bool:

@@ -50,6 +50,10 @@ class Leases(Protocol):
     takeover or because no entry of ours came through in time. What was locked under it is not
     protected any more, and must fail from then on."""
 
+    before_grant: Callable[[], bool]
+    """Set once, before use: returns when the kernel was told of all that was folded so far; False:
+    not in time."""
+
     def need(
         self, ino: int, mode: LeaseMode, wait: bool, done: Callable[[int], None]
     ) -> Wish | None:
@@ -77,6 +81,7 @@ class NoLeases:
 
     def __init__(self) -> None:
         self.on_lost: Callable[[int], None] = lambda ino: None
+        self.before_grant: Callable[[], bool] = lambda: True
 
     def need(
         self, ino: int, mode: LeaseMode, wait: bool, done: Callable[[int], None]

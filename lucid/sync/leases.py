@@ -69,7 +69,7 @@ class LeaseKeeper:
         self._heard: dict[int, float] = {}
         self._hurried: set[int] = set()
         """Inodes that wait for something that nobody tells of."""
-        self._takes: dict[tuple[int, int], int] = {}  # (inode, session) -> its newest entry with a take
+        self._takes: dict[tuple[int, int], int] = {}  # (inode, session) -> entry
         self._began = self._clock.boottime()
         self._closed = False
         self.on_lost: Callable[[int], None] = lambda ino: None
