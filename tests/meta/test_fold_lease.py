@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lucid.format.ops import (
     LEASE_EXCLUSIVE,
@@ -526,6 +528,30 @@ def test_rows_are_packed_as_the_format_says() -> None:
     packed = pack_lease(line)
     assert packed.hex() == "92940201cdc000ff94cd012c02ce0001000900"
     assert unpack_lease(packed) == line
+
+
+rows = st.builds(LeaseRow, st.integers(1, 4), st.integers(1, 2), st.just(0), st.just(0))
+
+
+@given(st.lists(rows, max_size=7))
+def test_who_has_it_is_what_the_format_says(line: list[LeaseRow]) -> None:
+    """S-312: each row before it is of the same session, or is shared as it is itself."""
+    wanted = [
+        row
+        for place, row in enumerate(line)
+        if all(
+            other.session == row.session or other.mode == row.mode == LEASE_SHARED
+            for other in line[:place]
+        )
+    ]
+    assert list(granted_rows(line)) == wanted
+
+
+def test_a_line_of_very_many_is_no_work() -> None:
+    """S-70: nobody makes the others wait for long with it."""
+    line = [LeaseRow(1 + number, LEASE_SHARED, number, 0) for number in range(30_000)]
+    assert not is_leased_elsewhere(line, 5)
+    assert granted_mode(line, 30_000) == LEASE_SHARED
 
 
 def test_rows_of_one_stamp_are_told_apart() -> None:
