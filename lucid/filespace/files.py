@@ -21,6 +21,7 @@ from lucid.errors import (
     Exists,
     InternalError,
     IsDirectory,
+    LockLost,
     LucidError,
     NotFound,
     StagingFull,
@@ -49,16 +50,9 @@ class Handle:
     """One open file."""
 
     __slots__ = (
-        "append",
-        "closed",
-        "ino",
-        "number",
-        "pinned",
-        "readable",
-        "streams",
-        "writable",
-        "wrote",
-    )
+        "append", "closed", "ino", "is_lost", "number", "pinned", "readable", "streams",
+        "writable", "wrote",
+    )  # fmt: skip
 
     def __init__(self, ino: int, flags: int, streams: Streams) -> None:
         mode = flags & os.O_ACCMODE
@@ -72,6 +66,8 @@ class Handle:
         self.closed = False
         self.pinned = 0
         """The inode whose lease is kept while this is open."""
+        self.is_lost = False
+        """That lease was lost."""
 
 
 def draft_attributes(
@@ -280,6 +276,8 @@ class Files:
         parts = self._parts
         if not handle.writable:
             raise BadHandle
+        if handle.is_lost:
+            raise LockLost
         parts.check_writable()
         self._follow(handle)
         self._wait_for_room(len(data))
@@ -381,6 +379,8 @@ class Files:
     # -- durable and visible
 
     def flush(self, handle: Handle) -> None:
+        if handle.is_lost:
+            raise LockLost
         parts = self._parts
         draft = parts.table.get(handle.ino)
         if draft is None or not handle.writable:
@@ -395,6 +395,8 @@ class Files:
                 parts.publisher.flushed(draft, RELEASE_HOLD_S)
 
     def fsync(self, handle: Handle) -> None:
+        if handle.is_lost:
+            raise LockLost
         parts = self._parts
         draft = parts.table.get(handle.ino)
         if draft is not None:

@@ -75,12 +75,16 @@ def make_keeper(opened: Opened) -> LeaseKeeper:
 
 
 class OpenLeases:
-    """What files that are opened for writing ask of the leases. Any thread."""
+    """What files that are opened for writing ask of the leases. Any thread. Guarded by _lock:
+    _pinned, and what handles say of their leases."""
 
     def __init__(self, parts: Parts, keeper: LeaseKeeper, policy: str) -> None:
         self._parts = parts
         self._keeper = keeper
         self._is_on_open = policy == "on-open"
+        self._lock = threading.Lock()
+        self._pinned: dict[int, set[Handle]] = {}
+        keeper.on_unpinned = self._lost
 
     def opened(self, handle: Handle) -> None:
         """A public file is opened for writing. Under the policy on-open it is locked with that.
@@ -104,7 +108,15 @@ class OpenLeases:
         if any(errors):
             self._keeper.unpin(handle.ino)
             self._refuse(handle.ino, errors[0])
-        handle.pinned = handle.ino
+        with self._lock:
+            handle.pinned = handle.ino
+            self._pinned.setdefault(handle.ino, set()).add(handle)
+
+    def _lost(self, ino: int) -> None:
+        """What was open under the lease fails from now on, until it is closed."""
+        with self._lock:
+            for handle in self._pinned.get(ino, ()):
+                handle.is_lost = True
 
     def _refuse(self, ino: int, error: int) -> None:
         path = shown(path_of(self._parts, ino) or b"a file")
@@ -116,9 +128,15 @@ class OpenLeases:
 
     def closed(self, handle: Handle) -> None:
         """It is closed, and what was written is published or will be."""
-        if handle.pinned:
-            self._keeper.unpin(handle.pinned)
-            handle.pinned = 0
+        if not handle.pinned:
+            return
+        with self._lock:
+            handles = self._pinned[handle.pinned]
+            handles.discard(handle)
+            if not handles:
+                del self._pinned[handle.pinned]
+        self._keeper.unpin(handle.pinned)
+        handle.pinned = 0
 
     def heard(self, ino: int, mode: int) -> None:
         """Another machine asks for a lease."""

@@ -73,6 +73,8 @@ class LeaseKeeper:
         self._began = self._clock.boottime()
         self._closed = False
         self.on_lost: Callable[[int], None] = lambda ino: None
+        self.on_unpinned: Callable[[int], None] = lambda ino: None
+        """As `on_lost`, where handles that are open for writing had pinned the lease."""
         self.before_grant: Callable[[], bool] = lambda: True
         """Returns when the kernel was told of all that was folded so far; False: not in time."""
         self._thread = threading.Thread(target=self._run, name="lucid-leases", daemon=True)
@@ -309,12 +311,15 @@ class LeaseKeeper:
     def _lose(self, ino: int, why: str) -> None:
         with self._news:
             entry = self._inodes[ino]
+            was_pinned = entry.is_pinned
             entry.locked = LeaseMode.NONE
             entry.is_pinned = entry.is_told = False
             entry.giving = Giving(LeaseMode.NONE, self._clock.boottime())
             self._dirty.add(ino)
         log.error("The lease of inode %d is lost: %s.", ino, why)
         self.on_lost(ino)
+        if was_pinned:
+            self.on_unpinned(ino)
 
     def _renew(self, now: float) -> None:
         """While leases are used, others hear of this device."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lucid.errors import LockHeld
+from lucid.errors import LockHeld, LockLost
 from lucid.filespace import init
 from lucid.store.memory import Bucket, MemoryStore
 from lucid.sync.leases import HELD_S, IDLE_S, RENEW_S, TERM_S
@@ -354,9 +354,11 @@ def test_a_file_that_is_open_for_writing_is_locked(space: Space) -> None:
 def test_open_files_that_lost_their_lease_are_closed_all_the_same(space: Space) -> None:
     """S-812, S-805."""
     a, b = machines(space, "a", "b", lock_policy="on-open")
-    with a.fs.open("/plan", "r+b", 0):
+    with pytest.raises(LockLost), a.fs.open("/plan", "r+b", 0) as mine:
         a.sleep(HELD_S + 1)
         until(lambda: a.lost == [a.ino])
+        with pytest.raises(LockLost):
+            mine.write(b"a")
         with b.fs.open("/plan", "r+b", 0) as file:
             file.write(b"b")
     with a.fs.open("/plan", "r+b", 0) as file:

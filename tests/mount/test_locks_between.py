@@ -212,20 +212,23 @@ def third_machine(team: Team) -> Iterator[Path]:
 def test_a_machine_that_dies_while_it_has_a_lock(team: Team) -> None:
     """S-807, S-806: its next mount gives the lock back, with what was written under it."""
     a, _ = file_of(team, "dies")
-    with watchdog(team.top, LIMIT_S), third_machine(team) as point:
-        with programs(a, point / "dies") as (one, other):
-            for program in (one, other):
-                program.ask("globals().update(fd=open_('file'))")
-            other.ask("fcntl.flock(fd, LOCK_EX)")
-            other.ask("os.write(fd, b'before it died')")
-            other.ask("os.fsync(fd)")
-            one.begin("fcntl.flock(fd, LOCK_EX)")
-            until(lambda: "waiting" in team.lucid.run("lock", "ls", a).stdout)
-            drives = json.loads(team.lucid.run("status", "--json").stdout)
-            (pid,) = [drive["pid"] for drive in drives if drive["mountpoint"] == str(point)]
-            os.kill(pid, signal.SIGKILL)
-            assert not one.has_answered()
-            team.lucid.run("mount", team.store, point, "--state-dir", team.top / "state-c")
-            assert one.answer() == "None"
-            assert one.ask("os.pread(fd, 100, 0)") == "b'before it died'"
+    with (
+        watchdog(team.top, LIMIT_S),
+        third_machine(team) as point,
+        programs(a, point / "dies") as (one, other),
+    ):
+        for program in (one, other):
+            program.ask("globals().update(fd=open_('file'))")
+        other.ask("fcntl.flock(fd, LOCK_EX)")
+        other.ask("os.write(fd, b'before it died')")
+        other.ask("os.fsync(fd)")
+        one.begin("fcntl.flock(fd, LOCK_EX)")
+        until(lambda: "waiting" in team.lucid.run("lock", "ls", a).stdout)
+        drives = json.loads(team.lucid.run("status", "--json").stdout)
+        (pid,) = [drive["pid"] for drive in drives if drive["mountpoint"] == str(point)]
+        os.kill(pid, signal.SIGKILL)
+        assert not one.has_answered()
+        team.lucid.run("mount", team.store, point, "--state-dir", team.top / "state-c")
+        assert one.answer() == "None"
+        assert one.ask("os.pread(fd, 100, 0)") == "b'before it died'"
     assert not beside(a)
