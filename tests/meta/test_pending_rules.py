@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from lucid.format.ops import ROOT_INO, Floor, Op, Repack, Rules, segments_of
+from lucid.format.ops import (
+    LEASE_EXCLUSIVE,
+    ROOT_INO,
+    Floor,
+    Op,
+    Repack,
+    Rules,
+    segments_of,
+)
 from lucid.meta.fold_effect import Status
+from lucid.meta.lease_rows import lease_name
 from lucid.meta.replica import Replica
 from lucid.meta.replica_undo import pack_op, unpack_op
 from tests.meta.authors import Author, Blocks, look
@@ -166,6 +175,27 @@ def test_what_a_floor_left_is_there_after_a_restart(pair: Pair) -> None:
     columns = pair.replica.map_columns(made.op_id, op.op_id)
     assert columns is not None and columns.count.sum() == 3
     assert same_as_model(pair.replica, pair.log)
+
+
+def test_a_floor_ends_a_line_under_pending_content(tmp_path: Path) -> None:
+    """S-326, S-327: content that lay beside for a lease lies beside an inode that is no more."""
+    pair = Pair(tmp_path, 4)
+    made = pair.me.create(ROOT_INO, b"plan", b"1" * 40)
+    pair.hear(made)
+    pair.hear(pair.admin.take(made.op_id, LEASE_EXCLUSIVE))
+    save = pair.me.content(pair.log.model, ROOT_INO, b"plan", b"")  # it names no segment
+    assert pair.do(save) is Status.CONFLICT
+    pair.hear(pair.admin.unlink(pair.log.model, ROOT_INO, b"plan"))
+    assert len(pair.replica.state.lease(made.op_id)) == 1
+    pair.hear(Floor(*pair.admin.head(), len(pair.log.entries) + 1))
+    assert pair.replica.inode(made.op_id) is None
+    assert pair.replica.state.lease(made.op_id) == ()
+    assert pair.replica.value(lease_name(made.op_id)) is None
+    landed = pair.replica.version(save.op_id)
+    assert landed is not None and landed.ino == save.op_id
+    pair.commit()
+    assert same_as_model(pair.replica, pair.log)
+    pair.replica.close()
 
 
 def test_a_clone_survives_being_packed(pair: Pair) -> None:
