@@ -40,7 +40,7 @@ class Attendant(Protocol):
     def flushed(self, ino: int, owner: int) -> None:
         """A process closes a descriptor of an inode that has locks; answered by others."""
 
-    def released(self, ino: int, handle: int, flock_owner: int | None) -> None:
+    def released(self, ino: int, handle: int) -> None:
         """An open file of an inode that has locks is closed; answered by others."""
 
     def allocate(

@@ -45,8 +45,6 @@ cdef extern from "<linux/fuse.h>" nogil:
         uint64_t lock_owner
     struct fuse_release_in:
         uint64_t fh
-        uint32_t release_flags
-        uint64_t lock_owner
     struct fuse_fallocate_in:
         uint64_t fh
         uint64_t offset
@@ -60,7 +58,6 @@ cdef extern from "<linux/fuse.h>" nogil:
     int FUSE_RELEASE
     int FUSE_FALLOCATE
     uint32_t FUSE_LK_FLOCK
-    uint32_t FUSE_RELEASE_FLOCK_UNLOCK
 
 cdef pthread_mutex_t guard
 cdef IntTable marks
@@ -110,7 +107,7 @@ cdef bint attend(int fd, const char *request, size_t length) noexcept with gil:
     if header.opcode == FUSE_FLUSH:
         _attendant.flushed(header.nodeid, (<const fuse_flush_in *>body).lock_owner)
     else:
-        attend_release(header.nodeid, <const fuse_release_in *>body)
+        _attendant.released(header.nodeid, (<const fuse_release_in *>body).fh)
     return False
 
 
@@ -131,12 +128,6 @@ cdef int attend_lock(
 cdef int attend_fallocate(
         int fd, uint64_t unique, const fuse_fallocate_in *asked) except -1:
     _attendant.allocate(fd, unique, asked.fh, asked.mode, asked.offset, asked.length)
-    return 0
-
-
-cdef int attend_release(uint64_t ino, const fuse_release_in *asked) except -1:
-    owner = asked.lock_owner if asked.release_flags & FUSE_RELEASE_FLOCK_UNLOCK else None
-    _attendant.released(ino, asked.fh, owner)
     return 0
 
 

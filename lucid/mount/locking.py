@@ -109,6 +109,10 @@ class Locking:
         mode = MODES.get(kind)
         if mode is None:
             raise llfuse.FUSEError(errno.EINVAL)
+        if is_flock:
+            # The kernel gives the address of the open file, which may be the next one's before
+            # the release of the last has come.
+            owner = handle
         request = LockRequest(unique, ino, owner, pid, handle, is_flock, mode, *span, waits)
         self.locks.take(request, functools.partial(self._answer, fd, unique))
 
@@ -150,9 +154,7 @@ class Locking:
     def flushed(self, ino: int, owner: int) -> None:
         self.locks.drop_owner(ino, owner, is_flock=False)
 
-    def released(self, ino: int, handle: int, flock_owner: int | None) -> None:
-        if flock_owner is not None:
-            self.locks.drop_owner(ino, flock_owner, is_flock=True)
+    def released(self, ino: int, handle: int) -> None:
         self.locks.drop_handle(ino, handle)
 
     # -- answers, by any thread

@@ -72,6 +72,7 @@ steps = st.lists(
 
 @given(steps)
 def test_ranges_are_as_byte_by_byte(taken: list[LockRequest | tuple[str, int]]) -> None:
+    """S-822."""
     table, model = InodeLocks(), Bytes()
     for step in taken:
         if isinstance(step, LockRequest):
@@ -115,6 +116,7 @@ def test_the_end_of_everything() -> None:
 
 
 def test_flock_and_ranges_do_not_see_each_other() -> None:
+    """S-821."""
     table = InodeLocks()
     table.put(asked(1, EXCLUSIVE, flock=True), 0)
     assert table.first_against(asked(2, EXCLUSIVE)) is None

@@ -37,6 +37,7 @@ class ScriptedLeases:
     told: list[LeaseMode] = field(default_factory=list)
     other: Holder | None = None
     on_lost: Callable[[int], None] = lambda ino: None
+    before_grant: Callable[[], bool] = lambda: True
 
     def need(
         self, ino: int, mode: LeaseMode, wait: bool, done: Callable[[int], None]
@@ -172,6 +173,7 @@ def test_an_interrupt_may_come_before_its_request() -> None:
 
 
 def test_a_lost_lease_voids_the_locks(leases: ScriptedLeases, answers: Answers) -> None:
+    """S-832."""
     lost: list[tuple[int, frozenset[int]]] = []
     answers.locks.on_lost = lambda *what: lost.append(what)
     leases.has = LeaseMode.EXCLUSIVE
@@ -204,6 +206,7 @@ def test_a_wish_under_way_when_the_lease_is_lost(leases: ScriptedLeases, answers
 
 
 def test_who_has_it_elsewhere(leases: ScriptedLeases, answers: Answers) -> None:
+    """S-823."""
     request = LockRequest(1, INO, 1, 1, 1, False, SHARED, 5, 9, False)
     assert answers.locks.test(request) is None
     leases.other = Holder(3, LeaseMode.EXCLUSIVE, "laptop", 1)
@@ -217,7 +220,7 @@ def test_who_has_it_elsewhere(leases: ScriptedLeases, answers: Answers) -> None:
 
 
 def test_readers_come_in_beside_readers_though_a_writer_waits() -> None:
-    """A process that shares a lock may wait for a child that shares it too."""
+    """S-826. A process that shares a lock may wait for a child that shares it too."""
     answers = Answers(NoLeases())
     answers.take("parent", 1, SHARED, flock=True)
     answers.take("writer", 2, EXCLUSIVE, flock=True)
@@ -229,6 +232,7 @@ def test_readers_come_in_beside_readers_though_a_writer_waits() -> None:
 
 
 def test_waiters_come_in_their_order() -> None:
+    """S-826."""
     answers = Answers(NoLeases())
     answers.take("first", 1, EXCLUSIVE, start=0, end=99)
     for at in range(2, 6):
@@ -242,6 +246,7 @@ def test_waiters_come_in_their_order() -> None:
 
 
 def test_a_conversion_gives_up_what_it_had() -> None:
+    """S-825."""
     answers = Answers(NoLeases())
     for owner in (1, 2):
         answers.take(f"shared {owner}", owner, SHARED, flock=True)
@@ -255,7 +260,8 @@ def test_a_conversion_gives_up_what_it_had() -> None:
     assert answers.all[-3:] == [("refused", errno.EAGAIN), ("unlock", 0), ("two up", 0)]
 
 
-def test_a_circle_of_ranges_is_refused_and_one_of_flock_waits() -> None:
+def test_a_circle_of_ranges_is_refused() -> None:
+    """S-829."""
     answers = Answers(NoLeases())
     answers.take("a", 1, EXCLUSIVE, start=0, end=0)
     answers.take("b", 2, EXCLUSIVE, start=1, end=1)

@@ -51,6 +51,7 @@ def waits(drive: Drive, count: int = 1) -> None:
 
 
 def test_flock_excludes(start: Start) -> None:
+    """S-821, S-825."""
     one, two = start(), start()
     for program in (one, two):
         assert program.ask("open_('f')") == "3"
@@ -76,6 +77,7 @@ def test_flock_waits_and_is_granted(start: Start, drive: Drive) -> None:
 
 
 def test_flock_ends_with_the_last_close_of_the_open_file(start: Start) -> None:
+    """S-824."""
     one, two = start(), start()
     for program in (one, two):
         program.ask("open_('f')")
@@ -89,6 +91,7 @@ def test_flock_ends_with_the_last_close_of_the_open_file(start: Start) -> None:
 
 
 def test_flock_is_shared_with_a_child(start: Start, drive: Drive) -> None:
+    """S-824."""
     one, two = start(), start()
     for program in (one, two):
         program.ask("open_('f')")
@@ -107,6 +110,7 @@ def test_flock_is_shared_with_a_child(start: Start, drive: Drive) -> None:
 
 
 def test_ranges_exclude_and_split(start: Start) -> None:
+    """S-821, S-822."""
     one, two = start(), start()
     for program in (one, two):
         program.ask("open_('f')")
@@ -122,6 +126,7 @@ def test_ranges_exclude_and_split(start: Start) -> None:
 
 
 def test_who_has_it(start: Start) -> None:
+    """S-823, S-822."""
     one, two = start(), start()
     for program in (one, two):
         program.ask("open_('f')")
@@ -134,6 +139,7 @@ def test_who_has_it(start: Start) -> None:
 
 
 def test_closing_any_descriptor_unlocks(start: Start) -> None:
+    """S-824."""
     one, two = start(), start()
     two.ask("open_('f')")
     assert one.ask("[open_('f'), open_('f')]") == "[3, 4]"
@@ -155,6 +161,7 @@ def test_a_reader_that_closes_unlocks(start: Start) -> None:
 
 
 def test_death_unlocks(start: Start) -> None:
+    """S-824."""
     for lock in ("fcntl.flock(3, LOCK_EX)", "wait(3, F_WRLCK)"):
         one, two = start(), start()
         for program in (one, two):
@@ -167,7 +174,7 @@ def test_death_unlocks(start: Start) -> None:
 
 
 def test_open_file_locks_end_with_the_open_file(start: Start) -> None:
-    """OFD locks: the kernel does not tell of their end."""
+    """S-824. OFD locks: the kernel does not tell of their end."""
     one, two = start(), start()
     for program in (one, two):
         program.ask("open_('f')")
@@ -181,6 +188,7 @@ def test_open_file_locks_end_with_the_open_file(start: Start) -> None:
 
 
 def test_a_circle_is_refused(start: Start, drive: Drive) -> None:
+    """S-829."""
     one, two = start(), start()
     for program in (one, two):
         program.ask("[open_('f'), open_('g')]")
@@ -193,11 +201,28 @@ def test_a_circle_is_refused(start: Start, drive: Drive) -> None:
     assert one.answer() == "None"
 
 
+def test_a_circle_of_flock_waits_for_a_signal(start: Start, drive: Drive) -> None:
+    """S-829."""
+    one, two = start(), start()
+    for program in (one, two):
+        program.ask("[open_('f'), open_('g')]")
+    one.ask("fcntl.flock(3, LOCK_EX)")
+    two.ask("fcntl.flock(4, LOCK_EX)")
+    one.begin("fcntl.flock(4, LOCK_EX)")
+    two.begin("fcntl.flock(3, LOCK_EX)")
+    waits(drive, 2)
+    two.signal()
+    assert two.answer() == "EINTR"
+    two.ask("os.close(4)")
+    assert one.answer() == "None"
+
+
 # --- Waiting --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lock", ["fcntl.flock(3, LOCK_EX)", "wait(3, F_WRLCK)"])
 def test_a_signal_ends_a_wait(start: Start, drive: Drive, lock: str) -> None:
+    """S-827."""
     one, two, three = start(), start(), start()
     for program in (one, two, three):
         program.ask("open_('f')")
@@ -215,7 +240,7 @@ def test_a_signal_ends_a_wait(start: Start, drive: Drive, lock: str) -> None:
 
 
 def test_many_waiters_leave_the_drive_free(start: Start, drive: Drive) -> None:
-    """And get the lock in the order in which they came."""
+    """S-828, S-826. And get the lock in the order in which they came."""
     holder = start()
     holder.ask("open_('f')")
     holder.ask("fcntl.flock(3, LOCK_EX)")
@@ -254,6 +279,7 @@ os.close(out)
 
 
 def test_a_drive_ends_though_programs_wait(machines: Machines) -> None:
+    """S-830."""
     point = machines.mount()
     (record,) = registry.records()
     one, two = Program(point), Program(point)
@@ -282,6 +308,7 @@ def in_call(program: Program) -> str:
 def test_without_locks_there_is_no_mount(
     make_drive: MakeDrive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """S-831."""
     stats = low.stats
     monkeypatch.setattr(low, "stats", lambda: stats() | {"flocks": False})
     with pytest.raises(FuseMissing, match="does not pass locks on"):

@@ -166,6 +166,7 @@ class Mounted:
         point.mkdir()
         ready = threading.Event()
         session = Session(space.tree, point, MountOptions(), on_ready=ready.set)
+        self.locks = session.locks
         self.thread = threading.Thread(target=session.run)
         self.thread.start()
         assert ready.wait(WAIT_S)
