@@ -27,7 +27,9 @@ from bench.contention import contest
 from bench.delay import delay_line
 from bench.scenarios import Distance, S3Server, own_bucket, server
 
-__all__ = ["PARTS", "Machines", "crowd", "main", "visibility"]
+__all__ = [
+    "PARTS", "Machines", "crowd", "hub", "machines", "main", "percentiles", "until", "visibility",
+]  # fmt: skip
 
 Figures = dict[str, float]
 
@@ -73,7 +75,7 @@ class Machines:
         self.run("mount", self.store, point, "--state-dir", state, *options)
         self.points.append(point)
         if hub:
-            _until(lambda: self.status(point)["hub"]["connected"], 0.1)
+            until(lambda: self.status(point)["hub"]["connected"], 0.1)
         return point
 
     def status(self, point: Path) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class Machines:
         self.points.clear()
 
 
-def _until(true: Callable[[], object], pause_s: float = LOOK_S) -> float:
+def until(true: Callable[[], object], pause_s: float = LOOK_S) -> float:
     """Wait until something holds; when that was. Nothing tells a program of another's change."""
     end = time.perf_counter() + GIVE_UP_S
     while not true():
@@ -128,7 +130,7 @@ def hub(distance: Distance, top: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "lucid", "hub", "--listen", f"127.0.0.1:{port}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            _until(lambda: _answers(port), 0.02)
+            until(lambda: _answers(port), 0.02)
             with delay_line(port, top, *distance) as line:
                 yield line.endpoint.replace("http://", "ws://")
         finally:
@@ -168,7 +170,7 @@ def visibility(
             content = os.urandom(SIZE)
             (here / name).write_bytes(content)
             closed = time.perf_counter()
-            took.append(_until(lambda path=there / name, c=content: _shows(path, c)) - closed)  # type: ignore[misc]
+            took.append(until(lambda path=there / name, c=content: _shows(path, c)) - closed)  # type: ignore[misc]
             time.sleep(chance.uniform(0.05, 0.55))  # not in step with who looks at the log
     return percentiles(took)
 
@@ -188,7 +190,7 @@ def crowd(store: S3Server, distance: Distance, writers: int, files: int, top: Pa
         (points[0] / "all").mkdir()
         team.sync()
         for point in points:
-            _until((point / "all").exists)
+            until((point / "all").exists)
         begin = threading.Barrier(writers + 1)
 
         def write(number: int) -> None:
@@ -206,7 +208,7 @@ def crowd(store: S3Server, distance: Distance, writers: int, files: int, top: Pa
             created = time.perf_counter() - began
         team.sync()
         stored = time.perf_counter() - began
-        _until(lambda: all(len(os.listdir(p / "all")) == writers * files for p in points), 0.2)
+        until(lambda: all(len(os.listdir(p / "all")) == writers * files for p in points), 0.2)
         seen = time.perf_counter() - began
         _check_crowd(points, writers, files)
     return {
@@ -253,7 +255,18 @@ def _crowd(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[st
     yield _line(f"4 machines make {asked.files:,} files each in one directory", figures)
 
 
-PARTS = {"visibility": _visibility, "contention": _contention, "crowd": _crowd}
+def _locks(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[str]:
+    from bench.hand_over import hand_over
+
+    for round_trip in asked.round_trips:
+        for with_hub in (True, False):
+            how = "with a hub" if with_hub else "by polling"
+            distance = (round_trip, RATE_MB_S if round_trip else 0.0)
+            figures = hand_over(store, distance, with_hub, asked.turns, top)
+            yield _line(f"a lock changes machines, {how}, {round_trip:g} ms", figures)
+
+
+PARTS = {"visibility": _visibility, "contention": _contention, "crowd": _crowd, "locks": _locks}
 """What is measured, by name."""
 
 
@@ -271,6 +284,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("parts", nargs="*", help=f"default: all of {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=200, help="of each figure of visibility")
+    parser.add_argument("--turns", type=int, default=1000, help="of a lock between two machines")
     parser.add_argument("--round-trips", default="0,20", metavar="MS,...", help="%(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each contest of commits")
     parser.add_argument("--files", type=int, default=10_000, help="of each machine in a crowd")

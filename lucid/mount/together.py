@@ -81,20 +81,7 @@ def commands(
 
         return {
             "leases": list(filter(is_asked, others().leases())),
-            "here": list(filter(is_asked, map(_shown, here()))),
-        }
-
-    def _shown(row: LockRow) -> Message:
-        return {
-            "path": os.fsdecode(others().path(row.ino) or b""),
-            "inode": row.ino,
-            "kind": "flock" if row.is_flock else "fcntl",
-            "mode": row.mode.name.lower(),
-            "start": row.start,
-            "end": row.end,
-            "pid": row.pid,
-            "state": "waiting" if row.waits else "held",
-            "since_ns": row.since_ns,
+            "here": list(filter(is_asked, (_shown(row, others().path(row.ino)) for row in here()))),
         }
 
     return {"changes": waiting(changes), "wait": waiting(wait), "locks": locks}
@@ -102,3 +89,17 @@ def commands(
 
 def _is_below(path: bytes, above: bytes) -> bool:
     return path == above or path.startswith(above + b"/")
+
+
+def _shown(row: LockRow, path: bytes | None) -> Message:
+    return {
+        "path": os.fsdecode(path or b""),
+        "inode": row.ino,
+        "kind": "flock" if row.is_flock else "fcntl",
+        "mode": row.mode.name.lower(),
+        "start": row.start,
+        "end": row.end,
+        "pid": row.pid,
+        "state": "waiting" if row.waits else "held",
+        "since_ns": row.since_ns,
+    }
