@@ -100,6 +100,8 @@ class LogReader:
         self._view = view
         self._origin = origin
         self.guard: Callable[[int], None] = lambda head: None
+        self.ahead: Callable[[int], bytes | None] = self.fetch
+        """Fetches what `next` judges; who reads much may put something quicker here."""
         self.history = History(store, ring, view, self.fetch)
         newest = view.noted(NEWEST_NOTE)
         self.newest_ns = 0 if newest is None else int.from_bytes(newest, "big")
@@ -127,7 +129,7 @@ class LogReader:
         or not, to the replica. Raises what `verify_entry` raises, and StoreError.
         """
         sequence = self._view.head().sequence + 1
-        data = self.fetch(sequence)
+        data = self.ahead(sequence)
         if data is None:
             return None
         return self.judge(sequence, data)

@@ -37,7 +37,9 @@ from lucid.meta.verify import Accepted, Void
 from lucid.sync.alone import Alone
 from lucid.sync.below_floor import Floors
 from lucid.sync.checkpointer import Checkpointer
+from lucid.sync.log_ahead import LogAhead
 from lucid.sync.order import Order, Placed
+from lucid.sync.turns import Turns
 from lucid.types import Clock
 
 __all__ = ["Committer", "Session"]
@@ -116,10 +118,11 @@ class Committer:
         self._stop = threading.Event()
         self._poll_at = 0.0
         self._pokes = 0
-        self._not_before = 0.0
+        self._turns = Turns(clock, pause)
+        self._ahead = LogAhead(reader.fetch)
+        reader.ahead = self._ahead.fetch
         self._gather_until = 0.0
         self._foreign_at = float("-inf")
-        self._commit_s = 0.05
         self._polls = 0
         self._polled = threading.Condition()
         self.online = online
@@ -178,6 +181,7 @@ class Committer:
         self._order.wake()
         if self._thread.ident is not None:
             self._thread.join()
+        self._ahead.close()
 
     # -- the loop
 
@@ -231,7 +235,7 @@ class Committer:
         if hold is not None:
             until = min(until, hold)
         if self._order.pending:
-            until = min(until, max(self._gather_until, self._not_before, now + 0.002), now + 0.05)
+            until = min(until, max(self._gather_until, self._turns.after, now + 0.002), now + 0.05)
         with self._order.news:
             until = min(until, self._poll_at)  # somebody may have asked for a look meanwhile
             if until > now and not self._stop.is_set():
@@ -299,6 +303,8 @@ class Committer:
             return
         body = found.body
         own = self._session is not None and body.session == self._session.number
+        if not own:
+            self._turns.heard(body.session)
         positions = self._positions(body) if own else []
         if own and not positions:
             self._check_own(found)
@@ -344,7 +350,7 @@ class Committer:
     # -- writing
 
     def _ready(self) -> list[Placed]:
-        if self._writer is None or self._clock.monotonic() < self._not_before:
+        if self._writer is None or self._clock.monotonic() < self._turns.after:
             return []
         self._gather_until = self._order.gathers_until()
         if self._clock.monotonic() < self._gather_until:
@@ -389,9 +395,7 @@ class Committer:
         self.commits += 1
         self.online, self.problem = True, ""
         self._reader.saw(self._clock.time_ns())
-        self._commit_s = 0.8 * self._commit_s + 0.2 * (now - began)
-        if now - self._foreign_at < ACTIVE_S:
-            self._not_before = now + min(self._commit_s, 0.5) * self._pause.uniform(0.5, 1.5)
+        self._turns.won(began, now - self._foreign_at < ACTIVE_S)
 
     def _commit_alone(self, ops: Sequence[Op]) -> None:
         """An entry with these ops and nothing else. It settles nothing that is pending."""
