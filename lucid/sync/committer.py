@@ -355,7 +355,8 @@ class Committer:
         self._gather_until = self._order.gathers_until()
         if self._clock.monotonic() < self._gather_until:
             return []
-        needed = self._order.waiting_segments(OPS_MAX)
+        # One more than an entry takes: ops that are held together go in two only if it is ready.
+        needed = self._order.waiting_segments(OPS_MAX + 1)
         if needed and (self._is_upload_free() or self._order.oldest_age() > FINISH_AFTER_S):
             self._staged.finish_for(needed)
         return self._order.take(OPS_MAX, BYTES_MAX)

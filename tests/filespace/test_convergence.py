@@ -26,7 +26,7 @@ from lucid.meta.fold_content import fold_content
 from lucid.meta.fold_moves import fold_rename, fold_unlink
 from tests.filespace.convergence import Missing, Parted, Team
 from tests.filespace.convergence_steps import KINDS, Step, run, schedule
-from tests.filespace.spaces import parts_of
+from tests.filespace.spaces import WAIT_S, Space, parts_of
 
 LONGER = "LUCID_EXAMPLES" in os.environ
 EXAMPLES = int(os.environ.get("LUCID_EXAMPLES", "8"))
@@ -96,6 +96,27 @@ def test_a_save_upon_what_was_just_heard_is_there_after_a_crash_without_the_stor
             step("crash", 1), step("patch", 1, 9, 20),
         ]
     )  # fmt: skip
+
+
+def test_more_ops_held_together_than_an_entry_takes(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S-43: found by a schedule. They waited for a segment that nobody finished, for ever."""
+    monkeypatch.setattr("lucid.sync.committer.OPS_MAX", 1)
+    monkeypatch.setattr("lucid.filespace.files.RELEASE_HOLD_S", WAIT_S)
+    fs = space.connect("a")
+    fs.mkdir("/d")
+    fs.write_bytes("/file", b"old")
+    fs.sync(timeout=WAIT_S)
+    handle = fs.tree.open(fs.stat("/file").ino, os.O_RDWR)
+    fs.tree.write(handle, 0, b"new")
+    fs.tree.flush(handle)
+    fs.rmdir("/d")
+    fs.tree.release(handle)
+    fs.sync(timeout=10.0)
+    with space.connect("b") as other:
+        assert other.listdir("/") == ["file"]
+        assert other.read_bytes("/file") == b"new"
 
 
 # -- what the model is there to see
