@@ -276,3 +276,58 @@ def test_a_conflict_is_told_as_one(space: Space) -> None:
         found += more
     assert [change.kind for change in found] == ["create", "conflict"]
     assert found[1].path.startswith(b"/same (conflict ")
+
+
+def test_a_hub_that_swallows_everything_delays_and_hides_nothing(space: Space) -> None:
+    """S-39: it lets all in and passes nothing on; drives go on by polling, by themselves."""
+
+    async def swallow(connection: ServerConnection) -> None:
+        await let_in(connection)
+        async for _ in connection:
+            pass
+
+    with rogue(swallow) as url:
+        told = {"hub": url, "poll_told_s": 0.5}
+        a, b = space.connect("a", **told), space.connect("b", **told)
+        until(lambda: is_connected(a) and is_connected(b))
+        for number in range(6):
+            here, there = (a, b) if number % 2 else (b, a)
+            here.write_bytes(f"/f{number}", bytes([number]) * 5000)
+            until(lambda there=there, n=number: there.exists(f"/f{n}"), WAIT_S)  # type: ignore[misc]
+        assert tree(a) == tree(b)
+        assert a.status().devices == b.status().devices == ()
+
+
+def test_a_hub_that_mixes_up_rooms_tells_nothing(space: Space) -> None:
+    """What devices of another filespace say is refused, and nothing of it is believed."""
+    there: set[ServerConnection] = set()
+
+    async def mix(connection: ServerConnection) -> None:
+        await let_in(connection)
+        there.add(connection)
+        try:
+            async for message in connection:
+                broadcast(there - {connection}, message)
+        finally:
+            there.discard(connection)
+
+    other = Space(space.root / "other", new_bucket(128 * 1024))
+    try:
+        with rogue(mix) as url:
+            a, b = space.connect("a", hub=url), space.connect("b", hub=url)
+            strange = other.connect("c", hub=url)
+            until(lambda: all(map(is_connected, (a, b, strange))))
+            for number in range(5):
+                strange.write_bytes(f"/s{number}", b"strange")
+                strange.sync(timeout=WAIT_S)
+                a.write_bytes(f"/f{number}", b"ours")
+                a.sync(timeout=WAIT_S)
+            until(lambda: tree(b) == {f"f{number}": b"ours" for number in range(5)})
+            until(lambda: all((fs.status().hub or {})["refused"] for fs in (a, b, strange)))
+            assert tree(strange) == {f"s{number}": b"strange" for number in range(5)}
+            for fs in (a, b, strange):
+                assert fs.status().problem == ""
+            assert {len(fs.status().devices) for fs in (a, b)} == {1}
+            assert strange.status().devices == ()
+    finally:
+        other.close()
