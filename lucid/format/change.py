@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lucid.engine.fields import Fields
 from lucid.errors import FormatError
 from lucid.format.check import check_bytes, check_fields, check_id, check_int
 from lucid.format.hashes import HASH_SIZE
@@ -16,6 +17,7 @@ from lucid.format.limits import (
     ARRAY_ITEMS_MAX,
     BLOCK_SIZE_MAX,
     BLOCKS_MAX,
+    ID_SIZE,
     INT63_MAX,
     SEGMENT_BLOCKS_MAX,
     SEGMENT_ID_SIZE,
@@ -50,6 +52,26 @@ _STORED_BLOCK_MAX = BLOCK_SIZE_MAX + _TAG_MAX
 _ONLY_INT = {int}
 _EMPTY_TYPES = (int,) * 3
 _DATA_TYPES = frozenset({(*(int,) * 9, type(None)), (*(int,) * 9, list)})
+
+
+_PLAIN = Fields(
+    (int, int, int, bytes, int, int, int, int, int, type(None)),
+    {
+        0: (0, BLOCKS_MAX),
+        1: (1, BLOCKS_MAX),
+        2: (DATA, DATA),
+        4: (0, SEGMENT_BLOCKS_MAX),
+        5: (0, SEGMENT_STORED_MAX - 1),
+        6: (0, 0),
+        7: (1, BLOCK_SIZE_MAX),
+        8: (1, BLOCK_SIZE_MAX),
+    },
+)
+"""A change of the commonest sort: data, not compressed."""
+_UNFINISHED = Fields(
+    (bytes, int, int, bytes, bytes, int),
+    {1: (0, SEGMENT_STORED_MAX), 2: (0, 0), 5: (0, INT63_MAX)},
+)
 
 
 class Change(NamedTuple):
@@ -98,6 +120,9 @@ def encode_segments(rows: Sequence[SegmentRow], unfinished: bool = False) -> lis
     """Rows for an entry, or with `unfinished` for the journal. Raises FormatError."""
     encoded = []
     for row in rows:
+        if unfinished and _is_plain_unfinished(row):
+            encoded.append([row.id, row.stored_len, None, None, row.generation, row.head])
+            continue
         _check_segment(row, unfinished)
         footer: tuple[int | None, bytes | None] = (row.footer_len, row.footer_hash)
         if not row.footer_len:
@@ -125,6 +150,16 @@ def decode_segments(value: Any, unfinished: bool = False) -> tuple[SegmentRow, .
     return tuple(rows)
 
 
+def _is_plain_unfinished(row: SegmentRow) -> bool:
+    """Whether `_check_segment` would find nothing in the row of an unfinished segment."""
+    return (
+        _UNFINISHED.fit(row)
+        and len(row.id) == SEGMENT_ID_SIZE
+        and len(row.generation) == ID_SIZE
+        and not row.footer_hash
+    )
+
+
 def _check_segment(row: SegmentRow, unfinished: bool) -> None:
     check_bytes(row.id, SEGMENT_ID_SIZE, "A segment id")
     check_id(row.generation, "The generation of a segment")
@@ -137,7 +172,7 @@ def _check_segment(row: SegmentRow, unfinished: bool) -> None:
 
 
 def _check_unique(rows: Sequence[SegmentRow]) -> None:
-    if len({row.id for row in rows}) != len(rows):
+    if len(rows) > 1 and len({row.id for row in rows}) != len(rows):
         raise FormatError("A segment stands twice in one table.")
 
 
@@ -149,12 +184,15 @@ def encode_changes(changes: Sequence[Change], table: Mapping[bytes, int]) -> lis
     encoded: list[Any] = []
     end = 0
     for change in changes:
-        _check_types(change)
-        end = _check_run(change, end)
-        if change.kind != DATA:
-            encoded.append([change.first, change.count, change.kind])
-            continue
-        _check_data(change)
+        if _is_plain_data(change, end):
+            end = change[0] + change[1]
+        else:
+            _check_types(change)
+            end = _check_run(change, end)
+            if change.kind != DATA:
+                encoded.append([change.first, change.count, change.kind])
+                continue
+            _check_data(change)
         index = table.get(change.segment)
         if index is None:
             raise FormatError("A change names a segment that its table lacks.")
@@ -203,6 +241,19 @@ def _decode_data(fields: list[Any], rows: Sequence[SegmentRow]) -> Change:
     if row.footer_len and need > row.stored_len - row.footer_len:
         raise FormatError("A change lies outside its segment.")
     return change
+
+
+def _is_plain_data(change: Change, end: int) -> bool:
+    """Whether the slow look would find nothing in a change that may begin at block `end`."""
+    if not _PLAIN.fit(change):
+        return False
+    first, count, _, segment, ordinal, _, _, last_len, last_valid, _ = change
+    return (
+        end <= first <= BLOCKS_MAX - count
+        and ordinal + count <= SEGMENT_BLOCKS_MAX
+        and last_valid <= last_len
+        and len(segment) == SEGMENT_ID_SIZE
+    )
 
 
 def _check_types(change: Change) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "check_version",
     "check_xattr_name",
     "check_xattr_value",
+    "is_name",
     "shown",
 ]
 
@@ -72,9 +73,19 @@ def shown(name: bytes) -> str:
     return name[:300].decode("utf-8", "backslashreplace")
 
 
+def is_name(name: bytes) -> bool:
+    """Whether `name` can be a file name: 1 to 255 bytes, no slash, no NUL, and not only dots."""
+    return (
+        0 < len(name) <= NAME_MAX
+        and b"/" not in name
+        and b"\0" not in name
+        and name not in (b".", b"..")
+    )
+
+
 def check_name(name: bytes) -> None:
-    """Raises FormatError unless `name` can be a file name: 1 to 255 bytes, no slash, no NUL."""
-    if not 0 < len(name) <= NAME_MAX or b"/" in name or b"\0" in name or name in (b".", b".."):
+    """Raises FormatError unless `name` can be a file name, see `is_name`."""
+    if not is_name(name):
         raise FormatError(f"No file can have the name {shown(name)}.")
 
 

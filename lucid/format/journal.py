@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from lucid.engine.fields import Fields
 from lucid.errors import FormatError, UnsupportedFormat
 from lucid.format.canonical import pack, unpack
 from lucid.format.change import (
@@ -21,7 +22,14 @@ from lucid.format.change import (
     encode_segments,
     table_of,
 )
-from lucid.format.check import check_bytes, check_fields, check_id, check_int, check_name
+from lucid.format.check import (
+    check_bytes,
+    check_fields,
+    check_id,
+    check_int,
+    check_name,
+    is_name,
+)
 from lucid.format.hashes import HASH_SIZE
 from lucid.format.limits import (
     BLOCK_SIZE_MAX,
@@ -405,7 +413,29 @@ def _decode_image(value: Any) -> Image:
     return image
 
 
+_IMAGE = Fields(
+    (bool, bool, int, bytes, *(int,) * 9, tuple, tuple, tuple),
+    {
+        Image._fields.index(name): least_and_most
+        for name, least_and_most in {
+            "parent": (0, INT63_MAX),
+            "base": (0, INT63_MAX),
+            "keep": (0, SIZE_MAX),
+            "size": (0, SIZE_MAX),
+            "mode": (0, MODE_MAX),
+            "uid": (0, UINT32_MAX),
+            "gid": (0, UINT32_MAX),
+            "atime_ns": (TIME_MIN, TIME_MAX),
+            "mtime_ns": (TIME_MIN, TIME_MAX),
+            "ctime_ns": (TIME_MIN, TIME_MAX),
+        }.items()
+    },
+)
+
+
 def _check_image(image: Image) -> None:
+    if _IMAGE.fit(image) and is_name(image.name):
+        return
     if type(image.name) is not bytes:
         raise FormatError("A name is not bytes.")
     if image.parent or image.name:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter, le
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
+from lucid.engine.fields import Fields
 from lucid.errors import FormatError, UnsupportedFormat
 from lucid.format import limits
 from lucid.format.change import SegmentRow, decode_changes, encode_changes
@@ -147,6 +148,8 @@ class OpSpec(NamedTuple):
     make: type[Any]
     types: tuple[type, ...]
     """Exact type of each field, after decoding."""
+    fields: Fields
+    """Says at once that types and numbers are right; what is wrong is for the slow look."""
     numbers: Callable[[Any], tuple[int, ...]]
     number_names: tuple[str, ...]
     lows: tuple[int, ...]
@@ -192,6 +195,7 @@ def _spec(
         kind=kind,
         make=make,
         types=tuple(types),
+        fields=Fields(tuple(types), {index: known_ranges[fields[index]] for index in number_at}),
         numbers=itemgetter(*number_at),
         number_names=tuple(fields[index] for index in number_at),
         lows=tuple(known_ranges[fields[index]][0] for index in number_at),
@@ -338,22 +342,22 @@ def _check(spec: OpSpec, op: Any) -> None:
     fields: Any = op
     if spec.absent and None in op:
         absent = spec.absent
-        fields = [
+        fields = tuple(
             absent[index] if value is None and index in absent else value
             for index, value in enumerate(op)
-        ]
-    if tuple(map(type, fields)) != spec.types:
-        raise FormatError(f"A field of an op of kind {spec.kind} has another type.")
-    numbers = spec.numbers(fields)
-    if not (all(map(le, spec.lows, numbers)) and all(map(le, numbers, spec.highs))):
-        raise _out_of_range(spec, numbers)
+        )
+    if not spec.fields.fit(fields):
+        raise _misfit(spec, fields)
     for index, check in spec.texts:
         check(fields[index])
     if spec.also is not None:
         spec.also(op)
 
 
-def _out_of_range(spec: OpSpec, numbers: tuple[int, ...]) -> FormatError:
+def _misfit(spec: OpSpec, fields: Any) -> FormatError:
+    if tuple(map(type, fields)) != spec.types:
+        return FormatError(f"A field of an op of kind {spec.kind} has another type.")
+    numbers = spec.numbers(fields)
     bad = [
         f"{name} = {number}"
         for name, number, low, high in zip(
