@@ -96,6 +96,12 @@ class Draft:
         """Published or dropped: whoever still finds it looks again."""
         self.failure: str = ""
 
+    def is_saved_whole(self) -> bool:
+        """Whether its blocks are all sealed, the journal knows of them, and nothing has to be
+        durable first: there is nothing to do before it is placed. Needs no lock, like a FLUSH that
+        was the last thing before; who places it looks again."""
+        return not (self.changed or self.dirty or self.patches or self.stale or self.durable)
+
     # REQUIRES of all that follows: lock held.
 
     def block_length(self, block: int) -> int:

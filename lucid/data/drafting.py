@@ -272,9 +272,10 @@ class Drafting:
             if not length:
                 self._forget_block(draft, block)
                 continue
-            if not draft.has_below(block) and len(dirty.data) < length:
+            below = draft.has_below(block)
+            if not below and len(dirty.data) < length:
                 self._grow(draft, dirty.write(len(dirty.data), bytes(length - len(dirty.data))))
-            if dirty.is_whole(length) or not draft.has_below(block):
+            if not below or dirty.is_whole(length):
                 ready.append((block, memoryview(dirty.data)[:length]))
             else:
                 patches.extend((block, start, end) for start, end in dirty.unsaved)

@@ -7,8 +7,6 @@ must always find some. Any thread may call; every wait is bounded.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from lucid.errors import TimedOut
 
@@ -35,16 +33,15 @@ class Share:
         One request larger than the whole share is let in alone. Raises TimedOut.
         """
         with self._free:
-            fits = self._free.wait_for(
-                lambda: self._closed or not self._taken or self._taken + size <= self.total,
-                timeout,
-            )
-            if not fits:
+            if not self._fits(size) and not self._free.wait_for(lambda: self._fits(size), timeout):
                 raise TimedOut(
                     f"No memory for {self.name} came free within {timeout:.0f} s; "
                     "the disk or the store is too slow for what is written."
                 )
             self._taken += size
+
+    def _fits(self, size: int) -> bool:
+        return self._closed or not self._taken or self._taken + size <= self.total
 
     def try_take(self, size: int) -> bool:
         """Take `size` bytes if there is room now."""
@@ -64,19 +61,32 @@ class Share:
             self._taken -= size
             self._free.notify_all()
 
-    @contextmanager
-    def held(self, size: int, timeout: float) -> Iterator[None]:
-        self.take(size, timeout)
-        try:
-            yield
-        finally:
-            self.give(size)
+    def held(self, size: int, timeout: float) -> _Held:
+        """A context: `size` bytes are taken when it is entered, and given back when it is left."""
+        return _Held(self, size, timeout)
 
     def close(self) -> None:
         """Let every waiter through: the owner is shutting down."""
         with self._free:
             self._closed = True
             self._free.notify_all()
+
+
+class _Held:
+    """See `Share.held`. A class, for a generator costs each write twice as much."""
+
+    __slots__ = ("_share", "_size", "_timeout")
+
+    def __init__(self, share: Share, size: int, timeout: float) -> None:
+        self._share = share
+        self._size = size
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        self._share.take(self._size, self._timeout)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._share.give(self._size)
 
 
 class MemoryBudget:

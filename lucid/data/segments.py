@@ -258,8 +258,7 @@ class StagedSegments:
                 self._retire(owner)
             return count
         with self._pack_lock:
-            if self._pack is None or not self._pack.room():
-                self._finish_pack()
+            if self._pack is None:
                 self._pack = self._begin(accepted)
             writer = self._pack
             try:

@@ -412,13 +412,18 @@ class StagingArea:
             if fd < 0:
                 raise InternalError("A finished segment is not written to.")
             self._disk.pwrite(fd, data, offset)
-            with self._lock:
-                entry.written += 1
-                entry.size = max(entry.size, offset + len(data))
-        except OSError as error:
-            raise self._fail(entry, error, f"write into {self._directory}") from error
-        finally:
+        except BaseException as error:
             self._hand_back(entry)
+            if isinstance(error, OSError):
+                raise self._fail(entry, error, f"write into {self._directory}") from error
+            raise
+        with self._lock:
+            entry.written += 1
+            entry.size = max(entry.size, offset + len(data))
+            entry.users -= 1
+            leaving = entry.leaving
+        if leaving:
+            self._close_unused(entry)
 
     def _finish(self, entry: _Entry, size: int) -> None:
         fd = self._borrow(entry)

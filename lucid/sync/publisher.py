@@ -114,20 +114,21 @@ class Publisher:
     def _attempt(self, draft: Draft, fetch: bool) -> bool:
         """Place the draft, unless blocks of its base are missing and `fetch` is false."""
         for round_ in range(BUILD_ROUNDS + 1):
-            self._drafting.save(draft)
-            missing = self._drafting.missing(draft)
-            if missing:
-                if not fetch:
-                    return False
-                self._drafting.fetch_missing(draft, missing)
-                if round_ < BUILD_ROUNDS:
-                    continue
-            with draft.lock:
-                if draft.gone or draft.unlinked:
-                    break
-                self._drafting.build(draft)
-                self._renew(draft)
-                self._drafting.settle_patches(draft)
+            if not draft.is_saved_whole():
+                self._drafting.save(draft)
+                missing = self._drafting.missing(draft)
+                if missing:
+                    if not fetch:
+                        return False
+                    self._drafting.fetch_missing(draft, missing)
+                    if round_ < BUILD_ROUNDS:
+                        continue
+                with draft.lock:
+                    if draft.gone or draft.unlinked:
+                        break
+                    self._drafting.build(draft)
+                    self._renew(draft)
+                    self._drafting.settle_patches(draft)
             with self._order.lock, draft.lock:
                 if draft.gone or draft.unlinked or not draft.unpublished:
                     break
