@@ -14,12 +14,15 @@ __all__ = ["MemoryBudget", "Share"]
 
 
 class Share:
-    """A part of the budget, in bytes. `taken` is guarded by the condition."""
+    """A part of the budget, in bytes. `_lock` guards all of it."""
 
     def __init__(self, name: str, total: int) -> None:
         self.name = name
         self.total = total
-        self._free = threading.Condition()
+        self._lock = threading.Lock()
+        self._free = threading.Condition(self._lock)
+        self._waiting = 0
+        """Who waits for `_free`: most of the time nobody, and nobody is told."""
         self._taken = 0
         self._closed = False
 
@@ -32,8 +35,8 @@ class Share:
 
         One request larger than the whole share is let in alone. Raises TimedOut.
         """
-        with self._free:
-            if not self._fits(size) and not self._free.wait_for(lambda: self._fits(size), timeout):
+        with self._lock:
+            if not self._fits(size) and not self._wait_until_it_fits(size, timeout):
                 raise TimedOut(
                     f"No memory for {self.name} came free within {timeout:.0f} s; "
                     "the disk or the store is too slow for what is written."
@@ -43,9 +46,16 @@ class Share:
     def _fits(self, size: int) -> bool:
         return self._closed or not self._taken or self._taken + size <= self.total
 
+    def _wait_until_it_fits(self, size: int, timeout: float) -> bool:
+        self._waiting += 1
+        try:
+            return self._free.wait_for(lambda: self._fits(size), timeout)
+        finally:
+            self._waiting -= 1
+
     def try_take(self, size: int) -> bool:
         """Take `size` bytes if there is room now."""
-        with self._free:
+        with self._lock:
             if self._taken and self._taken + size > self.total:
                 return False
             self._taken += size
@@ -53,13 +63,14 @@ class Share:
 
     def charge(self, size: int) -> None:
         """Count bytes that are there already; may go over the total for a moment."""
-        with self._free:
+        with self._lock:
             self._taken += size
 
     def give(self, size: int) -> None:
-        with self._free:
+        with self._lock:
             self._taken -= size
-            self._free.notify_all()
+            if self._waiting:
+                self._free.notify_all()
 
     def held(self, size: int, timeout: float) -> _Held:
         """A context: `size` bytes are taken when it is entered, and given back when it is left."""

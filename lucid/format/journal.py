@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lucid.engine.fields import Fields
 from lucid.errors import FormatError, UnsupportedFormat
-from lucid.format.canonical import pack, unpack
+from lucid.format.canonical import pack, pack_short, unpack
 from lucid.format.change import (
     Change,
     SegmentRow,
@@ -285,7 +285,9 @@ def encode_record(record: Record, mark: Mark | None = None) -> bytes:
     file, offset = record.mark if mark is None else mark
     check_int(file, 0, INT63_MAX, "The file of a mark")
     check_int(offset, 0, INT63_MAX, "The offset of a mark")
-    return pack([kind, [file, offset], *encode(record)], typed=True)
+    fields = [kind, [file, offset], *encode(record)]
+    # What is written of a block may be a MiB: no packer should keep room for that.
+    return pack(fields, typed=True) if kind == KIND_PATCH else pack_short(fields)
 
 
 def decode_record(data: bytes) -> Record:
