@@ -106,6 +106,19 @@ def test_flock_is_shared_with_a_child(start: Start, drive: Drive) -> None:
     assert two.ask("fcntl.flock(3, LOCK_EX)") == "None"
 
 
+def test_a_directory_is_locked_by_the_kernel_itself(start: Start, drive: Drive) -> None:
+    """S-834."""
+    (drive.point / "d").mkdir()
+    one, two = start(), start()
+    for program in (one, two):
+        assert program.ask("os.open('d', os.O_RDONLY)") == "3"
+    assert one.ask("fcntl.flock(3, LOCK_EX)") == "None"
+    assert two.ask("fcntl.flock(3, LOCK_EX | LOCK_NB)") == "EAGAIN"
+    assert drive.session.locks.table() == []
+    one.ask("os.close(3)")
+    assert two.ask("fcntl.flock(3, LOCK_EX | LOCK_NB)") == "None"
+
+
 # --- fcntl ----------------------------------------------------------------------------------------
 
 
