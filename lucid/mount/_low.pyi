@@ -15,6 +15,9 @@ def work() -> None:
     """Handle requests as one of llfuse's workers does, until the session ends, or nobody needed
     this worker for half a minute."""
 
+def drop_pages() -> None:
+    """The kernel is to forget what pages it has of the file whose open this thread handles."""
+
 def is_page_write() -> bool:
     """Whether the write that this thread handles comes from the kernel's pages (a mapping)."""
 

@@ -50,6 +50,10 @@ cdef extern from "<fuse_lowlevel.h>" nogil:
         unsigned int capable
         unsigned int want
     # All of them functions.
+    struct fuse_req:
+        pass
+    struct fuse_file_info:
+        unsigned int keep_cache
     struct fuse_lowlevel_ops:
         void *init
         void *getlk
@@ -116,12 +120,16 @@ cdef extern from *:
     """
     /* Of the request that this worker handles now: 1 for a write of the kernel's pages. */
     static __thread int lucid_page_write;
+    /* Of the open that this worker handles now: the kernel must not keep the pages it has. */
+    static __thread int lucid_drop_pages;
     """
     int lucid_page_write
+    int lucid_drop_pages
 
 ctypedef int (*Receive)(fuse_session *, fuse_buf *, fuse_chan **) noexcept nogil
 ctypedef fuse_session *(*New)(
     fuse_args *, const fuse_lowlevel_ops *, size_t, void *) noexcept nogil
+ctypedef int (*ReplyOpen)(fuse_req *, const fuse_file_info *) noexcept nogil
 ctypedef void (*Init)(void *, fuse_conn_info *) noexcept nogil
 
 cdef enum:
@@ -135,6 +143,8 @@ cdef uint64_t refused = 0
 cdef unsigned int agreed = 0
 cdef Init init_of_llfuse = NULL
 cdef Receive real_receive = NULL
+cdef ReplyOpen real_reply_open = NULL
+cdef uint64_t opens = 0
 cdef Exited real_exited = NULL
 cdef New real_new = NULL
 
@@ -204,10 +214,11 @@ cdef bint may_wait(const char *request, size_t length) noexcept nogil:
 
 cdef bint serve(int fd, const char *request, size_t length) noexcept nogil:
     """Answer a request here, if that can be.  False: it is for llfuse."""
-    global lucid_page_write
+    global lucid_page_write, lucid_drop_pages
     cdef const fuse_in_header *header = <const fuse_in_header *>request
     cdef const char *body = request + sizeof(fuse_in_header)
     lucid_page_write = 0
+    lucid_drop_pages = 0
     if length < sizeof(fuse_in_header):
         return False
     length -= sizeof(fuse_in_header)
@@ -255,6 +266,17 @@ cdef public int fuse_session_receive_buf(
         got > 0 and not buffer.flags & FUSE_BUF_IS_FD
         and may_wait(<const char *>buffer.mem, <size_t>got))
     return got
+
+
+cdef public int fuse_reply_open(fuse_req *request, const fuse_file_info *info) noexcept nogil:
+    """llfuse always lets the kernel keep the pages of a file.  Where they are older than what was
+    just opened, and the kernel was not told that yet, they go with this."""
+    global opens
+    cdef fuse_file_info told = info[0]
+    opens += 1
+    if lucid_drop_pages:
+        told.keep_cache = 0
+    return real_reply_open(request, &told)
 
 
 cdef public int fuse_session_exited(fuse_session *session) noexcept nogil:
@@ -369,6 +391,11 @@ def work():
     free(buffer.mem)
 
 
+def drop_pages():
+    global lucid_drop_pages
+    lucid_drop_pages = 1
+
+
 def is_page_write():
     return lucid_page_write != 0
 
@@ -381,6 +408,7 @@ def stats():
     return {
         "sessions": sessions,
         "refused": refused,
+        "opens": opens,
         "locks": bool(agreed & FUSE_CAP_POSIX_LOCKS),
         "flocks": bool(agreed & FUSE_CAP_FLOCK_LOCKS),
     }
@@ -389,7 +417,8 @@ def stats():
 _kept = None
 real_receive = <Receive>dlsym(RTLD_NEXT, "fuse_session_receive_buf")
 real_exited = <Exited>dlsym(RTLD_NEXT, "fuse_session_exited")
+real_reply_open = <ReplyOpen>dlsym(RTLD_NEXT, "fuse_reply_open")
 real_new = <New>dlsym(RTLD_NEXT, "fuse_lowlevel_new")
-if real_receive == NULL or real_exited == NULL or real_new == NULL:
+if real_receive == NULL or real_exited == NULL or real_new == NULL or real_reply_open == NULL:
     raise ImportError("libfuse 2.9 lacks functions that lucid's mount needs")
 ask_whether_ended(<Exited>real_exited)

@@ -69,6 +69,7 @@ class Notifier:
         self._queue_max = queue_max
         self._wake = threading.Condition()
         self._pending: dict[Key, None] = {}
+        self._telling: dict[Key, None] = {}
         self._held_back: dict[int, int] = {}
         self._stopping = False
         self._look = False
@@ -114,6 +115,11 @@ class Notifier:
             upto = self._heard
             return self._wake.wait_for(lambda: self._told >= upto or self._stopping, timeout_s)
 
+    def is_untold(self, ino: int) -> bool:
+        """Whether the kernel may still have pages of an inode from before a change."""
+        key = (ino, None)
+        return key in self._pending or key in self._telling or ino in self._held_back
+
     def inode_moved(self, ino: int) -> None:
         """The kernel holds pages of this inode that are not where the bytes are."""
         self.listen((Invalidation(ino, None),))
@@ -140,7 +146,10 @@ class Notifier:
                 self._wake.wait()
             if self._stopping:
                 return None
-            taken, self._pending = list(self._pending), {}
+            # In this order: whoever asks `is_untold` meanwhile finds it in one of them.
+            self._telling = self._pending
+            self._pending = {}
+            taken = list(self._telling)
             self._taken_upto = self._heard
             lost, self._lost_names = self._lost_names, 0
             self._look = False
@@ -156,6 +165,7 @@ class Notifier:
                     if self._stopping or not self._send(message):
                         return
                 with self._wake:
+                    self._telling = {}
                     self._told = self._taken_upto
                     self._wake.notify_all()
         except Exception:

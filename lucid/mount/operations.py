@@ -278,7 +278,10 @@ class Operations:
 
     @answered
     def open(self, ino: int, flags: int, ctx: llfuse.RequestContext) -> int:
-        return self._opened(self._surface.open(ino, flags), flags)
+        fh = self._opened(self._surface.open(ino, flags), flags)
+        if self._notifier.is_untold(ino):
+            low.drop_pages()
+        return fh
 
     @answered
     def create(

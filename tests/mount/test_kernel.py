@@ -39,6 +39,31 @@ def test_a_change_of_the_same_size_is_seen(drive: Drive) -> None:
     eventually(lambda: path.read_bytes() == b"new" * 1000)
 
 
+def test_what_is_opened_is_never_older_than_what_the_drive_has(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S-36: also in the moment before the kernel is told of a change."""
+    path = drive.point / "f"
+    path.write_bytes(b"old" * 1000)
+    assert path.read_bytes() == b"old" * 1000
+    notifier, may_send = drive.session._notifier, threading.Event()
+    send = notifier._send
+    sending = threading.Event()
+
+    def hold(message: bytes) -> bool:
+        sending.set()
+        assert may_send.wait(20)
+        return send(message)
+
+    monkeypatch.setattr(notifier, "_send", hold)
+    try:
+        drive.surface.remote_write(path.stat().st_ino, 0, b"new" * 1000)
+        assert sending.wait(20)
+        assert path.read_bytes() == b"new" * 1000
+    finally:
+        may_send.set()
+
+
 def test_an_open_file_follows(drive: Drive) -> None:
     path = drive.point / "f"
     path.write_bytes(b"old")
