@@ -1,5 +1,5 @@
 """Leases between machines: who has one, who waits, what is published before one goes, and what
-becomes of it when a machine falls silent (SEMANTICS.md, 15)."""
+becomes of it when a machine falls silent (SEMANTICS.md, 14)."""
 
 from __future__ import annotations
 

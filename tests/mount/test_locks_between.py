@@ -1,5 +1,5 @@
 """Two machines that lock: what one has the other waits for, and what was written under a lock is
-there for the next one (SEMANTICS.md, 15). An S3 server, no hub."""
+there for the next one (SEMANTICS.md, 14). An S3 server, no hub."""
 
 from __future__ import annotations
 
