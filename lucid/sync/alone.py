@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice, takewhile
+from typing import NamedTuple
 
 from lucid.errors import Stopped, StoreUnavailable
 from lucid.format.ops import Give, Op, Take, Takeover
 from lucid.sync.order import Order
+from lucid.types import Clock
 
 __all__ = ["Alone"]
 
@@ -23,12 +25,23 @@ TOGETHER_MAX = 256
 """Ops of leases in one entry."""
 
 
-class Alone:
-    """The ops that wait for an entry of their own. Guarded by the order lock: _waiting."""
+class _Behind(NamedTuple):
+    """An op that goes behind what is pending up to `position`, but after `deadline` without it."""
 
-    def __init__(self, order: Order) -> None:
+    op: Op
+    position: int
+    deadline: float
+
+
+class Alone:
+    """The ops that are never pending. Guarded by the order lock: _waiting, for entries of their
+    own, and _behind, which may share one with what they wait for."""
+
+    def __init__(self, order: Order, clock: Clock) -> None:
         self._order = order
+        self._clock = clock
         self._waiting: deque[Op] = deque()
+        self._behind: list[_Behind] = []
 
     def commit(self, op: Op, timeout: float, given_up: Callable[[], bool] = lambda: False) -> None:
         """Return when `op` is in the log. Raises StoreUnavailable if that takes longer than
@@ -52,15 +65,35 @@ class Alone:
                 "The store did not take the change in time. Try again when it answers."
             )
 
-    def submit(self, op: Op) -> None:
-        """As `commit`, for an op of a lease; returns at once. Who folds the log sees it there."""
+    def submit(self, op: Op, behind: int = 0, within_s: float = 0.0) -> None:
+        """As `commit`, for an op of a lease; returns at once. Who folds the log sees it there.
+
+        behind: it comes behind all that is pending up to this position, in the same entry if that
+        can be; but if that takes longer than `within_s` it comes without.
+        """
         with self._order.news:
-            self._waiting.append(op)
+            if self._order.is_settled(behind):
+                self._waiting.append(op)
+            else:
+                self._behind.append(_Behind(op, behind, self._clock.monotonic() + within_s))
+                self._order.urge(behind)
             self._order.news.notify_all()
+
+    def behind(self, position: int) -> tuple[Op, ...]:
+        """What may stand in an entry behind the ops up to this position."""
+        with self._order.lock:
+            found = [one.op for one in self._behind if one.position <= position]
+            return tuple(found[:TOGETHER_MAX])
 
     def next(self) -> tuple[Op, ...]:
         """The ops of the next entry; none if nobody asks."""
         with self._order.lock:
+            if self._behind:
+                now = self._clock.monotonic()
+                for one in tuple(self._behind):
+                    if self._order.is_settled(one.position) or now > one.deadline:
+                        self._behind.remove(one)
+                        self._waiting.append(one.op)
             if not self._waiting or not isinstance(self._waiting[0], LEASE_OPS):
                 return tuple(islice(self._waiting, 1))
             some = islice(self._waiting, TOGETHER_MAX)
@@ -72,4 +105,5 @@ class Alone:
             for op in ops:
                 if op in self._waiting:
                     self._waiting.remove(op)
+            self._behind = [one for one in self._behind if one.op not in ops]
             self._order.news.notify_all()

@@ -54,6 +54,8 @@ FINISH_AFTER_S = 0.3
 """A pack grows while uploads are under way, but no longer than this."""
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 15.0
+ANSWER_S = 0.01
+"""How long the next look at the log waits for an op of a lease that is about to be asked for."""
 COMPARE_S = 60.0
 """How often it is made sure that the store still shows what this device has seen."""
 
@@ -135,7 +137,7 @@ class Committer:
         self.sent_at = float("-inf")
         """By the clock's boottime, when the newest own entry that is in the log was about to be
         sent."""
-        self.alone = Alone(order)
+        self.alone = Alone(order, clock)
         self._listen_to_nobody()
         self._thread = threading.Thread(target=self._run, name="lucid-sync", daemon=True)
 
@@ -145,6 +147,8 @@ class Committer:
         """Told of each own entry as soon as it is in the log; must not wait."""
         self.folded: Callable[[int, EntryBody, bool], None] = lambda sequence, body, own: None
         """Told of each valid entry when it is folded; must not wait."""
+        self.is_asked: Callable[[], bool] = lambda: False
+        """Whether what was folded just now is about to be answered by an op of a lease."""
         self.hurry_s: Callable[[], float | None] = lambda: None
         """How long the log may go unread at most, while somebody waits for others."""
         self.is_told: Callable[[], bool] = lambda: False
@@ -244,7 +248,8 @@ class Committer:
     # -- reading
 
     def catch_up(self) -> int:
-        """Fold everything after the head; returns the number of entries."""
+        """Fold everything after the head, or up to where somebody waits for an op of a lease;
+        returns the number of entries."""
         folded, pokes = 0, self._pokes
         head = self._replica.head().sequence
         seen = head > 0
@@ -263,6 +268,11 @@ class Committer:
                 break
             self._fold(found)
             folded += 1
+            if not self._to_compare and self._is_awaited():
+                # Another machine waits for an answer: it need not wait for a look at what is most
+                # likely not there. If something is, the answer comes after it.
+                self._poll_at = self._clock.monotonic() + ANSWER_S
+                return folded
         if self._to_compare:
             self._reader.history.check_gaps()
             self.compared, self._to_compare = seen, False
@@ -286,6 +296,9 @@ class Committer:
             self._polls += 1
             self._polled.notify_all()
         return folded
+
+    def _is_awaited(self) -> bool:
+        return self._writer is not None and (self.is_asked() or bool(self.alone.next()))
 
     def _fold(self, found: Accepted | Void) -> None:
         if isinstance(found, Void):
@@ -365,7 +378,10 @@ class Committer:
         assert self._writer is not None and self._session is not None
         self._check_named(batch)
         batch = batch[: fit([placed.op for placed in batch])]
-        ops = [placed.op for placed in batch]
+        behind = self.alone.behind(batch[-1].position)
+        ops = [*(placed.op for placed in batch), *behind]
+        if fit(ops) < len(ops):
+            ops, behind = ops[: len(batch)], ()
         rows = self._rows(batch)
         began = self._clock.monotonic()
         said = self._checkpoints.to_say()
@@ -383,6 +399,7 @@ class Committer:
         self._replica.commit_entry(
             prepared.sequence, prepared.hash, prepared.body, settles=position
         )
+        self.alone.done(behind)
         self._settled(position, prepared.body)
         self._decided(prepared.sequence)
         self._checkpoints.folded(prepared.sequence, prepared.body, own=True)

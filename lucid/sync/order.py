@@ -86,6 +86,7 @@ class Order:
         self._placed_at = 0.0
         self._oldest_at = 0.0
         self._waiters = 0
+        self._urged = 0
         self._told: set[bytes] = set()
         self._holds: list[Hold] = []
         self._kept_back = False
@@ -316,11 +317,19 @@ class Order:
             self.news.notify_all()
             return done
 
+    def urge(self, position: int) -> None:
+        """Another machine waits for what is pending up to here."""
+        with self.news:
+            self._urged = max(self._urged, position)
+            self.news.notify_all()
+
     def gathers_until(self) -> float:
         """Until when it is worth waiting for more ops: a commit costs the same for one and for
         many. Never long, and not at all while somebody waits for the store."""
         with self.lock:
             if self._waiters or len(self._queue) >= GATHER_OPS:
+                return 0.0
+            if self._queue and self._queue[0].position <= self._urged:
                 return 0.0
             return min(self._placed_at + QUIET_S, self._oldest_at + GATHER_S)
 
