@@ -40,7 +40,11 @@ def listing(path: Path, as_json: bool) -> None:
         click.echo(f"Nothing is locked in {path}.")
         return
     table(("path", "mode", "", "by", "since"), lines)
-    click.echo(f"{count(len(found['leases']), 'lock')} of machines.")
+    held = sum(lease["state"] == "held" for lease in found["leases"])
+    waiting = len(found["leases"]) - held
+    click.echo(
+        f"Machines have {count(held, 'lock')}" + (f", and {waiting} wait." if waiting else ".")
+    )
 
 
 def _lease(lease: Message) -> tuple[tuple[str, ...], str]:

@@ -202,7 +202,7 @@ def _together(status: Message) -> list[tuple[str, str, str]]:
         lines = [("hub", f"connected to {hub['url']}", "green")]
     else:
         why = hub["problem"] or "Not there yet."
-        lines = [("hub", f"not connected to {hub['url']}; polling goes on. {why}", "yellow")]
+        lines = [("hub", f"not connected to {hub['url']}; looking goes on. {why}", "yellow")]
     for device in status.get("devices", ()):
         text = f"{device['member']} on {device['device']}"
         if device["writing"]:

@@ -56,6 +56,7 @@ TICK_S = 1.0
 COMPARE_MAX = 64
 """Hints whose entry is still to be compared with the one that is folded here."""
 TELL_GAP_S = 0.05
+TELL_BURST = 10
 """Between two hints of ours."""
 PRESENCE_S = 10.0
 QUIET_S = 15.0
@@ -219,6 +220,8 @@ class HubLink:
         try:
             wire.open(OPEN_S)
             early = self._enter(wire)
+            if self.problem:
+                log.info("At the hub again")
             self.connected, self.problem = True, ""
             self.connections += 1
             self._since = self._heard = self._clock.monotonic()
@@ -351,7 +354,8 @@ class HubLink:
         with self._lock:
             own, self._own = self._own, None
         if own is not None:
-            self._tell_at = now + TELL_GAP_S
+            # Some in a row go at once: what follows one another closely is awaited elsewhere.
+            self._tell_at = max(self._tell_at, now - TELL_BURST * TELL_GAP_S) + TELL_GAP_S
             payload = encode_hint(Hint(self._clock.time_ns(), *own))
             wire.send(self._sealed(KIND_HINT, payload))
 

@@ -63,6 +63,17 @@ def parse_hub(url: str) -> WebSocketURI:
         raise ConfigError(f"'{url}' is no hub; write wss://host or ws://host:port.") from None
 
 
+def _why(error: OSError | WebSocketException) -> str:
+    """What went wrong, without numbers of errors and places in a library."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"Its certificate is not accepted: {error.verify_message}."
+    if isinstance(error, socket.gaierror):
+        return "Its address is not found."
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
+
+
 class Wire:
     """One connection. `open` it, then `send` and `receive` from one thread, then `close`."""
 
@@ -93,7 +104,7 @@ class Wire:
                 if self._now() >= until:
                     raise HubGone("It does not answer.")
         except (OSError, WebSocketException) as error:
-            raise HubGone(str(error)) from None
+            raise HubGone(_why(error)) from None
 
     def send(self, message: bytes) -> None:
         """Queues a message; `receive` sends it. Raises HubGone for a hub that takes nothing."""
@@ -114,7 +125,7 @@ class Wire:
         try:
             frames, heard = self._exchange(0.0 if early else timeout_s)
         except (OSError, WebSocketException) as error:
-            raise HubGone(str(error)) from None
+            raise HubGone(_why(error)) from None
         frames = early + frames
         messages = []
         for frame in frames:

@@ -285,10 +285,10 @@ def test_watch_posts_to_a_webhook(team: Team) -> None:
 
 
 def test_a_hub_that_is_gone_and_comes_back(team: Team) -> None:
-    """A restart is told, a kill is noticed, polling goes on, and clients return by themselves."""
+    """A restart is told, a kill is noticed, looking goes on, and clients return by themselves."""
     assert team.hub.stop() == 0
     until(lambda: not team.is_connected(team.a) and not team.is_connected(team.b))
-    assert "polling goes on" in team.lucid.run("status", team.a).stdout
+    assert "looking goes on" in team.lucid.run("status", team.a).stdout
     (team.a / "without").write_bytes(b"hub")
     until(shows(team.b / "without", b"hub"))
     team.hub.start()
