@@ -6,19 +6,21 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lucid.errors import LockHeld, StoreUnavailable
 from lucid.filespace.changes import path_of
 from lucid.filespace.parts import Parts
 from lucid.format.check import shown
-from lucid.format.ops import LEASE_EXCLUSIVE, RULES_FIRST
+from lucid.format.ops import RULES_FIRST
 from lucid.meta.fold_rules import VALUE_RULES
 from lucid.sync.lease_state import NOWHERE, LeaseGround
 from lucid.sync.lease_terms import LeaseMode
 from lucid.sync.leases import LeaseKeeper
 
 if TYPE_CHECKING:
+    from lucid.data.draft import Draft
     from lucid.filespace.files import Handle
     from lucid.filespace.opening import Opened
 
@@ -26,6 +28,8 @@ __all__ = ["OpenLeases", "make_keeper"]
 
 log = logging.getLogger(__name__)
 
+NUDGE_S = 3.0
+"""How long content waits for who has the lease of its file."""
 OPEN_WAIT_S = 15.0
 """More than the keeper of leases ever takes to answer who does not want to wait."""
 
@@ -35,20 +39,38 @@ def make_keeper(opened: Opened) -> LeaseKeeper:
     parts, committer = opened.parts, opened.committer
     replica, order = parts.replica, parts.order
 
+    def is_over(draft: Draft) -> bool:
+        return not draft.unpublished or draft.gone or draft.unlinked or bool(draft.failure)
+
     def publish(ino: int) -> None:
         draft = parts.table.get(ino)
-        if draft is not None and draft.unpublished and not (draft.unlinked or draft.failure):
+        if draft is not None and not is_over(draft):
             opened.files.publish_quietly(draft)
 
-    def is_published(ino: int) -> bool:
-        draft = parts.table.get(ino)
-        return draft is None or not draft.unpublished or draft.unlinked or bool(draft.failure)
+    def publish_open(ino: int) -> Callable[[], bool]:
+        # A lock of one file may guard others. But not what others see only when it is whole.
+        waiting = [
+            draft
+            for draft in parts.table.all()
+            if draft.ino == ino or not (draft.private or draft.truncated)
+        ]
+
+        def is_placed() -> bool:
+            for draft in waiting:
+                if not is_over(draft):
+                    opened.files.publish_quietly(draft)
+            waiting[:] = [draft for draft in waiting if not is_over(draft)]
+            return not waiting
+
+        return is_placed
 
     def position(ino: int) -> int:
         with order.lock:
             draft = parts.table.get(ino)
             if draft is not None and draft.private:
                 return NOWHERE if draft.unlinked or draft.failure else -1
+            if replica.inode(ino) is None:
+                return NOWHERE
             return order.op_ids().get(ino, 0)
 
     return LeaseKeeper(
@@ -66,7 +88,7 @@ def make_keeper(opened: Opened) -> LeaseKeeper:
             is_online=lambda: committer.online,
             is_stopped=lambda: order.stopped is not None,
             publish=publish,
-            is_published=is_published,
+            publish_open=publish_open,
             position=position,
             last=lambda: order.last,
             is_settled=order.is_settled,
@@ -92,7 +114,8 @@ class OpenLeases:
         Raises LockHeld if another machine has it, StoreUnavailable if that cannot be known.
         """
         if not self._is_on_open:
-            self._keeper.nudge(handle.ino)
+            if self._keeper.is_kept_elsewhere(handle.ino):
+                self._keeper.nudge(handle.ino, lambda error: None)
             return
         answered = threading.Event()
         errors: list[int] = []
@@ -138,7 +161,18 @@ class OpenLeases:
         self._keeper.unpin(handle.pinned)
         handle.pinned = 0
 
-    def heard(self, ino: int, mode: int) -> None:
-        """Another machine asks for a lease."""
-        if mode == LEASE_EXCLUSIVE:
-            self._keeper.nudge(ino)
+    def placed(self, ino: int) -> None:
+        """Content of an inode was accepted as the last op of the order. If another machine has its
+        lease, that op, and what follows it, waits for a moment: whoever only keeps the lease gives
+        it back, and then nothing lies beside. REQUIRES: order lock held."""
+        keeper, order = self._keeper, self._parts.order
+        if not keeper.is_kept_elsewhere(ino):
+            return
+        hold = order.hold(NUDGE_S)
+        hold.start = order.last
+
+        def done(error: int) -> None:
+            order.release_hold(hold, placed=False)
+
+        if keeper.nudge(ino, done) is None:
+            done(0)

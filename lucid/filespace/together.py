@@ -16,7 +16,6 @@ from lucid.filespace.surface import Change
 from lucid.format.entry import EntryBody
 from lucid.format.hub import PATHS_MAX
 from lucid.format.limits import ID_SIZE, LABEL_MAX
-from lucid.format.ops import Take
 from lucid.format.token import parse_token
 from lucid.sync.feed import Feed
 from lucid.sync.presence import Devices, Seen
@@ -217,18 +216,8 @@ class Together:
     def _folded(self, sequence: int, body: EntryBody, own: bool) -> None:
         self.feed.put(sequence, body)
         self._opened.leases.folded(sequence, body, own)
-        if not own:
-            self._heard_takes(body)
         if self.link is not None and not own:
             self.link.folded(sequence)
-
-    def _heard_takes(self, body: EntryBody) -> None:
-        """Who writes a file without a lock wants it back from who locks it now."""
-        files = self._opened.files
-        if files.leases is not None:
-            for op in body.ops:
-                if isinstance(op, Take) and files.writers(op.ino):
-                    files.leases.heard(op.ino, op.mode)
 
 
 def _label() -> bytes:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from lucid.format.ops import LEASE_EXCLUSIVE, LEASE_NONE, LEASE_SHARED
 from lucid.meta.fold_lease import granted_rows
-from lucid.meta.state import LeaseRow
+from lucid.meta.state import LeaseRow, SessionRow
+from lucid.sync.lease_terms import Holder, LeaseMode
 
-__all__ = ["asked_mode", "blockers", "first_waiting", "is_in_circle"]
+__all__ = ["asked_mode", "blockers", "first_waiting", "holder_of", "is_in_circle"]
 
 Line = Sequence[LeaseRow]
 
@@ -45,6 +46,12 @@ def first_waiting(line: Line, session: int) -> LeaseRow | None:
             if own.stamp < row.stamp and not own.mode == row.mode == LEASE_SHARED:
                 return row
     return None
+
+
+def holder_of(row: LeaseRow, session: SessionRow | None) -> Holder:
+    """A row as people read it."""
+    label = "" if session is None else session.device_label.decode("utf-8", "replace")
+    return Holder(row.session, LeaseMode(row.mode), label or str(row.session), row.time_ns)
 
 
 def is_in_circle(lines: Mapping[int, Line], session: int) -> bool:

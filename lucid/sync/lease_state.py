@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lucid.format.ops import Op
@@ -15,14 +16,27 @@ __all__ = [
     "NOBODY",
     "NOWHERE",
     "PINS",
+    "SWEEP_S",
     "Giving",
     "LeaseGround",
     "Leased",
     "Wished",
+    "hurry_s",
 ]
+
+log = logging.getLogger(__name__)
 
 NOWHERE = -2
 """`LeaseGround.position` of a file that has no name and gets none: no other machine can have it."""
+
+
+SWEEP_S = 1.0
+LOOK_S = 0.1
+"""How often the log is looked at while somebody waits for a lease."""
+LOOK_SHARE = 20
+"""Who has waited long is in less of a hurry: by this part of how long it has waited."""
+PAUSE_FIRST_S = 0.1
+PAUSE_MAX_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,9 @@ class LeaseGround:
     is_stopped: Callable[[], bool]
     publish: Callable[[int], None]
     """Place what is unpublished of an inode, or see to it that it will be; does not wait."""
-    is_published: Callable[[int], bool]
+    publish_open: Callable[[int], Callable[[], bool]]
+    """Publish what was written here by now, to the inode and to other files that stay open. Ask
+    what it returns until that is True: all of it is placed."""
     position: Callable[[int], int]
     """Of the pending op that makes an inode; 0 if the log has it, -1 if it is not even pending,
     NOWHERE if it never will be."""
@@ -77,6 +93,13 @@ class Wished:
     def withdraw(self) -> None:
         self.dropped(self)
 
+    def tell(self, error: int) -> None:
+        """Its answer. Whoever fails at hearing it keeps no other from hearing."""
+        try:
+            self.done(error)
+        except Exception:
+            log.exception("A wish for inode %d got no answer; this is a bug in lucid", self.ino)
+
 
 @dataclass
 class Giving:
@@ -85,7 +108,9 @@ class Giving:
     keep: LeaseMode
     since: float
     position: int = -1
-    is_sent: bool = False
+    is_placed: Callable[[], bool] | None = None
+    sent: int = 0
+    """The id of its op; 0 before."""
 
 
 @dataclass
@@ -104,6 +129,11 @@ class Leased:
     answered: int = 0
     """The newest entry in which another session has asked, and was told that it is in use."""
     idle_since: float = 0.0
+    given_at: float = 0.0
+    """By the clock that stands still while the machine sleeps: when it was last given back."""
+    pause: float = 0.0
+    not_before: float = 0.0
+    """Who would not wait was refused, and asks in the log again after that pause, then."""
     is_told: bool = False
     """The kernel has forgotten what it knew from before the lease came."""
     is_local: bool = False
@@ -113,8 +143,37 @@ class Leased:
     def used(self) -> LeaseMode:
         return LeaseMode.EXCLUSIVE if self.is_pinned else self.locked
 
+    @property
+    def is_at_stake(self) -> bool:
+        """Whether something here hangs on what the log says."""
+        return bool(self.used) and not self.is_local
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing happens to it by time alone, but that its term ends."""
+        return bool(self.used) and not self.wishes and self.giving is None
+
+    def slow_down(self, now: float) -> None:
+        """Some programs try again and again, and each time costs entries of both machines."""
+        self.pause = min(max(2 * self.pause, PAUSE_FIRST_S), PAUSE_MAX_S)
+        self.not_before = now + self.pause
+
+    def is_paced(self, now: float) -> bool:
+        """Whether all that was not asked for yet can be asked for a little later."""
+        is_patient = all(wish.asked_at or not wish.wait for wish in self.wishes)
+        return is_patient and bool(self.pause) and now < self.not_before
+
     def use(self, mode: LeaseMode, by: str) -> None:
         if by == LOCKS:
             self.locked = max(self.locked, mode)
         elif by == PINS:
             self.is_pinned = self.pins > 0
+
+
+def hurry_s(entries: Iterable[Leased], now: float) -> float | None:
+    """How long the log may go unread at most; None: nobody waits for it, or has anything there."""
+    known = [entry for entry in entries if not entry.is_local]
+    since = max((wish.since for entry in known for wish in entry.wishes), default=None)
+    if since is None:
+        return SWEEP_S if known else None
+    return min(max(LOOK_S, (now - since) / LOOK_SHARE), SWEEP_S)

@@ -18,14 +18,27 @@ import errno
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from lucid.errors import LucidError
 from lucid.format.entry import EntryBody
 from lucid.format.ops import Give, Take, Takeover
 from lucid.meta.fold_lease import RULES_OF_LEASES, granted_mode, is_leased_elsewhere
 from lucid.meta.state import STAMP_SHIFT, LeaseRow
-from lucid.sync.lease_lines import asked_mode, blockers, first_waiting, is_in_circle
-from lucid.sync.lease_state import LOCKS, NOBODY, NOWHERE, PINS, Giving, Leased, LeaseGround, Wished
+from lucid.sync.lease_lines import asked_mode, blockers, first_waiting, holder_of, is_in_circle
+from lucid.sync.lease_silence import Silence
+from lucid.sync.lease_state import (
+    LOCKS,
+    NOBODY,
+    NOWHERE,
+    PINS,
+    SWEEP_S,
+    Giving,
+    Leased,
+    LeaseGround,
+    Wished,
+    hurry_s,
+)
 from lucid.sync.lease_terms import Holder, LeaseMode, Wish
 
 __all__ = ["TERM_S", "LeaseKeeper"]
@@ -51,9 +64,8 @@ GIVE_S = 10.0
 CIRCLE_S = 3.0
 """How long a wish waits before it is asked whether machines wait for one another in a circle."""
 STEP_S = 0.02
-SWEEP_S = 1.0
-LOOK_S = 0.1
-"""How often the log is looked at while somebody waits for a lease and no hub tells of it."""
+SWEEP_ALL = 10
+"""So many sweeps apart even what is used, and waits for nothing, is looked at."""
 CLOSE_S = 3.0
 
 
@@ -66,12 +78,13 @@ class LeaseKeeper:
         self._news = threading.Condition()
         self._inodes: dict[int, Leased] = {}
         self._dirty: set[int] = set()
-        self._heard: dict[int, float] = {}
+        self._silence = Silence()
         self._hurried: set[int] = set()
         """Inodes that wait for something that nobody tells of."""
         self._takes: dict[tuple[int, int], int] = {}  # (inode, session) -> entry
         self._began = self._clock.boottime()
-        self._closed = False
+        self._failed: set[int] = set()
+        self._is_leaving = self._closed = False
         self.on_lost: Callable[[int], None] = lambda ino: None
         self.on_unpinned: Callable[[int], None] = lambda ino: None
         """As `on_lost`, where handles that are open for writing had pinned the lease."""
@@ -81,15 +94,23 @@ class LeaseKeeper:
 
     def start(self) -> None:
         """After the log was read to its end. What an earlier run held is given back."""
-        for ino, line in self._ground.lines().items():
-            if asked_mode(line, self._ground.session):
-                self._inodes[ino] = Leased(giving=Giving(LeaseMode.NONE, self._clock.boottime()))
-                self._dirty.add(ino)
+        session, lines = self._ground.session, self._ground.lines()
+        others = {row.session for line in lines.values() for row in line} - {session}
+        rows = [row for row in map(self._ground.session_row, others) if row is not None]
+        with self._news:
+            self._silence.begin(rows, self._began)
+            for ino, line in lines.items():
+                if asked_mode(line, session):
+                    entry = self._inodes.setdefault(ino, Leased())
+                    entry.giving = Giving(LeaseMode.NONE, self._clock.boottime())
+                    self._dirty.add(ino)
         self._thread.start()
 
     def give_all(self) -> None:
-        """Give back what is held, for a few seconds at most: nobody here needs it any more."""
+        """Give back what is held, for a few seconds at most: nobody here needs it any more, and
+        who still asks gets EIO."""
         with self._news:
+            self._is_leaving = True
             for ino, entry in self._inodes.items():
                 entry.locked, entry.pins, entry.is_pinned = LeaseMode.NONE, 0, False
                 if entry.giving is None and not entry.is_local:
@@ -110,7 +131,7 @@ class LeaseKeeper:
         for entry in self._inodes.values():
             wishes, entry.wishes = entry.wishes, []
             for wish in wishes:
-                wish.done(errno.EIO)
+                wish.tell(errno.EIO)
 
     # -- asked by locks: see `lease_terms.Leases`
 
@@ -126,7 +147,8 @@ class LeaseKeeper:
             return None
         with self._news:
             entry = self._inodes.setdefault(ino, Leased())
-            if entry.is_local or entry.used >= mode or self._is_here(ino, entry, mode):
+            is_used = entry.used >= mode and self._is_in_term()
+            if entry.is_local or is_used or self._is_here(ino, entry, mode):
                 entry.use(mode, by)
                 return None
             wish = Wished(self._withdraw, ino, mode, wait, done, self._clock.monotonic(), by)
@@ -168,25 +190,30 @@ class LeaseKeeper:
 
     def unpin(self, ino: int) -> None:
         with self._news:
-            entry = self._inodes[ino]
+            entry = self._inodes.get(ino)
+            if entry is None or not entry.pins:
+                return  # It was given back with all others.
             entry.pins -= 1
             if not entry.pins:
                 entry.is_pinned = False
             entry.idle_since = self._clock.boottime()
             self._wake(ino)
 
-    def nudge(self, ino: int) -> None:
-        """Somebody writes here without a lock: whoever holds the lease and does not use it should
-        give it back, or what is written here would have to lie beside."""
-        if self.are_carried and is_leased_elsewhere(self._ground.line(ino), self._ground.session):
-            self._need(ino, LeaseMode.EXCLUSIVE, False, lambda error: None, NOBODY)
+    def is_kept_elsewhere(self, ino: int) -> bool:
+        """Whether another session has the exclusive lease: content from here would lie beside."""
+        line, session = self._ground.line(ino), self._ground.session
+        return is_leased_elsewhere(line, session) and self.are_carried
+
+    def nudge(self, ino: int, done: Callable[[int], None]) -> Wish | None:
+        """Somebody writes here without a lock: whoever does not use the lease should give it back.
+        As `need`, not waiting; it is not kept, but goes as soon as what was accepted here by then
+        is in the log."""
+        return self._need(ino, LeaseMode.EXCLUSIVE, False, done, NOBODY)
 
     def hurry_s(self) -> float | None:
         """How long the log may go unread at most; None: as the committer likes."""
         with self._news:
-            if any(entry.wishes for entry in self._inodes.values()):
-                return LOOK_S
-            return SWEEP_S if self._inodes else None
+            return hurry_s(self._inodes.values(), self._clock.monotonic())
 
     # -- told by the committer
 
@@ -195,15 +222,19 @@ class LeaseKeeper:
         session = self._ground.session
         with self._news:
             if not own:
-                self._heard[body.session] = self._clock.boottime()
+                self._silence.heard(body.session, sequence, self._clock.boottime())
             for op in body.ops:
                 if isinstance(op, (Take, Give, Takeover)):
                     self._dirty.add(op.ino)
                     if not own and isinstance(op, Take):
                         self._takes[op.ino, body.session] = sequence
+                    elif isinstance(op, Takeover):
+                        self._takes.pop((op.ino, op.session), None)
+                        if op.session == session and op.ino in self._inodes:
+                            self._inodes[op.ino].is_told = False
                     elif not own:
                         self._takes.pop((op.ino, body.session), None)
-                    elif own and op.ino in self._inodes and not isinstance(op, Takeover):
+                    elif op.ino in self._inodes:
                         self._own_folded(sequence, self._inodes[op.ino], op)
             if self._dirty or (own and session):
                 self._news.notify_all()
@@ -216,25 +247,23 @@ class LeaseKeeper:
                     wish.asked_at = sequence
             if entry.taking <= op.mode:
                 entry.taking = LeaseMode.NONE
-        elif entry.giving is not None and entry.giving.is_sent:
+        elif entry.giving is not None and entry.giving.sent == op.op_id:
             entry.is_told = entry.is_told and entry.giving.keep > LeaseMode.NONE
             entry.giving = None
+            entry.given_at = self._clock.monotonic()
 
     # -- for others to see
 
     def table(self) -> list[tuple[int, Holder, bool]]:
         """(inode, who, whether it has the lease or waits) of the whole filespace."""
-        found = []
-        for ino, line in sorted(self._ground.lines().items()):
-            for row in line:
-                has = granted_mode(line, row.session) >= row.mode
-                found.append((ino, self._holder(row), has))
-        return found
+        return [
+            (ino, self._holder(row), granted_mode(line, row.session) >= row.mode)
+            for ino, line in sorted(self._ground.lines().items())
+            for row in line
+        ]
 
     def _holder(self, row: LeaseRow) -> Holder:
-        session = self._ground.session_row(row.session)
-        label = "" if session is None else session.device_label.decode("utf-8", "replace")
-        return Holder(row.session, LeaseMode(row.mode), label or str(row.session), row.time_ns)
+        return holder_of(row, self._ground.session_row(row.session))
 
     # -- the thread
 
@@ -252,7 +281,7 @@ class LeaseKeeper:
                 self._wake(wish.ino)
 
     def _run(self) -> None:
-        sweep_at = 0.0
+        sweep_at, sweeps = 0.0, 0
         while True:
             with self._news:
                 if not self._dirty and not self._closed:
@@ -262,22 +291,30 @@ class LeaseKeeper:
                 now = self._clock.boottime()
                 inodes, self._dirty = self._dirty | self._hurried, set()
                 if now >= sweep_at:
-                    sweep_at = now + SWEEP_S
-                    inodes |= self._inodes.keys()
+                    sweep_at, sweeps = now + SWEEP_S, sweeps + 1
+                    inodes |= self._swept(sweeps % SWEEP_ALL == 0)
                 self._hurried = set()
             self._go_over(inodes, now)
 
+    def _swept(self, is_all: bool) -> set[int]:
+        """What may be due though nobody told of it. REQUIRES: _news is held."""
+        failed, self._failed = self._failed, set()
+        return failed | {
+            ino for ino, entry in self._inodes.items() if is_all or not entry.is_at_rest
+        }
+
     def _go_over(self, inodes: set[int], now: float) -> None:
-        try:
-            self._check_term(now)
-            for ino in inodes:
-                self._look(ino, now)
-            self._renew(now)
-        except Exception as error:
-            if not isinstance(error, LucidError):
-                log.exception("The leases failed for a moment; this is a bug in lucid")
-            with self._news:
-                self._hurried |= inodes & self._inodes.keys()
+        steps: list[Callable[[float], None]] = [self._check_term, self._renew]
+        steps += [partial(self._look, ino) for ino in inodes]
+        for step in steps:
+            try:
+                step(now)
+            except Exception as error:
+                # One that fails is tried again with the next sweep, and keeps no other waiting.
+                if not isinstance(error, LucidError):
+                    log.exception("The leases failed for a moment; this is a bug in lucid")
+                with self._news:
+                    self._failed |= inodes & self._inodes.keys()
 
     def _pause_s(self) -> float | None:
         """REQUIRES: _news is held."""
@@ -304,7 +341,7 @@ class LeaseKeeper:
         if now < self._ground.sent_at() + HELD_S:
             return
         with self._news:
-            gone = [ino for ino, entry in self._inodes.items() if entry.used and not entry.is_local]
+            gone = [ino for ino, entry in self._inodes.items() if entry.is_at_stake]
         for ino in gone:
             self._lose(ino, "no entry of this device came through in time")
 
@@ -326,11 +363,7 @@ class LeaseKeeper:
         if now < self._ground.sent_at() + RENEW_S:
             return
         with self._news:
-            used = [
-                (ino, entry)
-                for ino, entry in self._inodes.items()
-                if entry.used and not entry.is_local
-            ]
+            used = [(ino, entry) for ino, entry in self._inodes.items() if entry.is_at_stake]
             if not used or any(entry.taking for entry in self._inodes.values()):
                 return
             ino, entry = used[0]
@@ -348,12 +381,15 @@ class LeaseKeeper:
                 if not asked_mode(line, session):
                     return
                 entry = self._inodes[ino] = Leased(idle_since=now)
-            is_lost = entry.used > mine and entry.giving is None and not entry.is_local
-        if is_lost:
+            is_lost = entry.used > mine and entry.giving is None and entry.is_at_stake
+        if is_lost and self._ground.position(ino) == NOWHERE:
+            self._go_local(entry)
+        elif is_lost:
             self._lose(ino, "another machine has taken it over")
             return
         if entry.giving is not None:
             self._go_on_giving(ino, entry, now)
+            self._refuse(ino, entry, line, now)
             return
         self._grant(ino, entry, mine)
         self._ask(ino, entry, line, now)
@@ -376,15 +412,23 @@ class LeaseKeeper:
                 entry.wishes.remove(wish)
                 entry.use(wish.mode, wish.by)
                 entry.idle_since = self._clock.boottime()
+            entry.pause = 0.0
+            is_kept = bool(entry.used or entry.wishes or entry.pins)
         self._ground.look()  # From now on others are heard of sooner.
         for wish in ready:
-            wish.done(0)
+            wish.tell(0)
+        if ready and not is_kept and all(wish.by == NOBODY for wish in ready):
+            last = self._ground.last()
+            with self._news:
+                if not entry.used and entry.giving is None:
+                    entry.giving = Giving(LeaseMode.NONE, self._clock.boottime(), last)
+                    self._hurried.add(ino)
 
     def _ask(self, ino: int, entry: Leased, line: Sequence[LeaseRow], now: float) -> None:
         """Stand in line for what is wished, and end the rows of those who are silent too long."""
         session = self._ground.session
         with self._news:
-            if not entry.wishes:
+            if not entry.wishes or entry.giving is not None or self._is_leaving:
                 return
             mode = max(wish.mode for wish in entry.wishes)
             is_asked = (
@@ -393,6 +437,9 @@ class LeaseKeeper:
                 and self._is_in_term()
             )
             if entry.taking >= mode:
+                return
+            if not is_asked and entry.is_paced(now):
+                self._hurried.add(ino)
                 return
             if not is_asked:
                 position = self._ground.position(ino)
@@ -417,7 +464,7 @@ class LeaseKeeper:
             for wish in wishes:
                 entry.use(wish.mode, wish.by)
         for wish in wishes:
-            wish.done(0)
+            wish.tell(0)
 
     def _submit_take(self, ino: int, mode: LeaseMode) -> None:
         ground = self._ground
@@ -426,10 +473,12 @@ class LeaseKeeper:
     def _take_over(self, ino: int, line: Sequence[LeaseRow], mode: LeaseMode, now: float) -> None:
         ground = self._ground
         for row in blockers(line, ground.session, mode):
-            if now < self._heard.get(row.session, self._began) + TERM_S:
-                continue
             holder = ground.session_row(row.session)
             if holder is None:
+                continue
+            with self._news:
+                since, last = self._silence.since(holder, self._clock.boottime())
+            if now < since + TERM_S:
                 continue
             log.warning(
                 "Inode %d: %s has been silent for a minute; its lease is taken over.",
@@ -437,8 +486,8 @@ class LeaseKeeper:
             )  # fmt: skip
             with self._news:
                 # Heard of again, or not: nothing more is done about it for a while.
-                self._heard[row.session] = now - TERM_S + CUT_OFF_S
-            op_id, last = ground.next_op_id(), holder.last_sequence
+                self._silence.put_off(row.session, now - TERM_S + CUT_OFF_S)
+            op_id = ground.next_op_id()
             ground.submit(Takeover(op_id, self._clock.time_ns(), ino, row.session, last))
 
     def _answer_waiting(
@@ -468,35 +517,40 @@ class LeaseKeeper:
         refused: list[tuple[Wished, int]] = []
         with self._news:
             for wish in entry.wishes:
-                error = self._error_of(wish, line, waited_until - wish.since)
+                error = self._error_of(wish, entry, line, waited_until)
                 if error:
                     refused.append((wish, error))
             for wish, _error in refused:
                 entry.wishes.remove(wish)
                 entry.idle_since = now
+                if error == errno.EAGAIN:
+                    entry.slow_down(now)
         for wish, error in refused:
-            wish.done(error)
+            wish.tell(error)
 
     def _asked_at(self, ino: int, row: LeaseRow) -> int:
         """The newest entry in which the session of a row has asked, or said that it is in use."""
         return self._takes.get((ino, row.session), row.stamp >> STAMP_SHIFT)
 
-    def _error_of(self, wish: Wished, line: Sequence[LeaseRow], waited: float) -> int:
+    def _error_of(self, wish: Wished, entry: Leased, line: Sequence[LeaseRow], now: float) -> int:
         """REQUIRES: _news is held."""
-        ground = self._ground
-        if ground.is_stopped():
+        ground, waited = self._ground, now - wish.since
+        is_online, is_giving = ground.is_online(), entry.giving is not None
+        if self._is_leaving or ground.is_stopped():
             return errno.EIO
-        if waited > CUT_OFF_S and not wish.asked_at:
+        # What is still on its way out of here takes its time; a store that is away does not.
+        is_busy = is_online and not entry.taking and (wish.wait or is_giving)
+        if not wish.asked_at and not is_busy and now > max(wish.since, entry.given_at) + CUT_OFF_S:
             return errno.ENOLCK
         if not wish.wait:
             if waited > TRY_S:
-                return errno.EAGAIN if wish.asked_at else errno.ENOLCK
+                return errno.EAGAIN if wish.asked_at or is_busy else errno.ENOLCK
             if wish.asked_at and any(
                 self._asked_at(wish.ino, row) > wish.asked_at
                 for row in blockers(line, ground.session, wish.mode)
             ):
                 return errno.EAGAIN
-        elif not ground.is_online() and waited > CUT_OFF_S:
+        elif not is_online and waited > CUT_OFF_S:
             return errno.ENOLCK
         elif waited > CIRCLE_S and is_in_circle(ground.lines(), ground.session):
             return errno.EDEADLK
@@ -526,23 +580,18 @@ class LeaseKeeper:
     def _go_on_giving(self, ino: int, entry: Leased, now: float) -> None:
         """Publish, wait until that is in the log, then give."""
         giving, ground = entry.giving, self._ground
-        if giving is None or giving.is_sent:
+        if giving is None or giving.sent:
             return
         is_late = now > giving.since + GIVE_S
         if giving.position < 0:
-            if not ground.is_published(ino):
-                ground.publish(ino)
-                if not ground.is_published(ino) and not is_late:
-                    self._hurry(ino)
-                    return
-            giving.position = ground.last()
-        if not ground.is_settled(giving.position) and not is_late:
-            self._hurry(ino)
+            if giving.is_placed is None:
+                giving.is_placed = ground.publish_open(ino)
+            if giving.is_placed() or is_late:
+                giving.position = ground.last()
+        if giving.position < 0 or not (is_late or ground.is_settled(giving.position)):
+            with self._news:
+                self._hurried.add(ino)
             return
-        giving.is_sent = True
+        giving.sent = ground.next_op_id()
         mode = min(giving.keep, LeaseMode.SHARED)
-        ground.submit(Give(ground.next_op_id(), self._clock.time_ns(), ino, int(mode)))
-
-    def _hurry(self, ino: int) -> None:
-        with self._news:
-            self._hurried.add(ino)
+        ground.submit(Give(giving.sent, self._clock.time_ns(), ino, int(mode)))
