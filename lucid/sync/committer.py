@@ -242,6 +242,8 @@ class Committer:
             until = min(until, max(self._gather_until, self._turns.after, now + 0.002), now + 0.05)
         with self._order.news:
             until = min(until, self._poll_at)  # somebody may have asked for a look meanwhile
+            if self._writer is not None and self.alone.next():
+                return  # or for an op
             if until > now and not self._stop.is_set():
                 self._order.news.wait(until - now)
 

@@ -56,8 +56,8 @@ TICK_S = 1.0
 COMPARE_MAX = 64
 """Hints whose entry is still to be compared with the one that is folded here."""
 TELL_GAP_S = 0.05
+"""Between two hints of ours, if there are many; `TELL_BURST` may go at once."""
 TELL_BURST = 10
-"""Between two hints of ours."""
 PRESENCE_S = 10.0
 QUIET_S = 15.0
 """Nothing heard for so long: the hub is asked for a sign of life, and has as long again."""
