@@ -327,6 +327,7 @@ class _Composing:
         opened.leases = keeper = make_keeper(opened)
         self._closing.callback(keeper.close)
         opened.committer.hurry_s = keeper.hurry_s
+        opened.committer.is_asked = keeper.is_asked
         if keeper.are_carried and policy != "none":
             opened.files.leases = OpenLeases(opened.parts, keeper, policy)
 

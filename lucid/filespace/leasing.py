@@ -91,7 +91,6 @@ def make_keeper(opened: Opened) -> LeaseKeeper:
             publish_open=publish_open,
             position=position,
             last=lambda: order.last,
-            is_settled=order.is_settled,
         )
     )
 

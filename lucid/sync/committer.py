@@ -396,7 +396,7 @@ class Committer:
             self._fold(self._reader.judge(result.sequence, result.data))
             self._replica.commit_now()
             self._foreign_at = self._clock.monotonic()
-            self._poll_at = 0.0
+            self._poll_at = self._clock.monotonic() + ANSWER_S if self._is_awaited() else 0.0
             return
         self._replica.commit_entry(
             prepared.sequence, prepared.hash, prepared.body, settles=position

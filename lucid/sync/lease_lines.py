@@ -1,16 +1,16 @@
-"""What the lines of leases say to one session: who is before it, who waits for it, who waits for
-one another. Pure functions of the rows that the fold keeps (`meta.fold_lease`)."""
+"""What the lines of leases say to one session: who is before it, who waits for it. Pure functions
+of the rows that the fold keeps (`meta.fold_lease`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lucid.format.ops import LEASE_EXCLUSIVE, LEASE_NONE, LEASE_SHARED
 from lucid.meta.fold_lease import granted_rows
 from lucid.meta.state import LeaseRow, SessionRow
 from lucid.sync.lease_terms import Holder, LeaseMode
 
-__all__ = ["asked_mode", "blockers", "first_waiting", "holder_of", "is_in_circle"]
+__all__ = ["asked_mode", "blockers", "first_waiting", "holder_of"]
 
 Line = Sequence[LeaseRow]
 
@@ -52,39 +52,3 @@ def holder_of(row: LeaseRow, session: SessionRow | None) -> Holder:
     """A row as people read it."""
     label = "" if session is None else session.device_label.decode("utf-8", "replace")
     return Holder(row.session, LeaseMode(row.mode), label or str(row.session), row.time_ns)
-
-
-def is_in_circle(lines: Mapping[int, Line], session: int) -> bool:
-    """Whether sessions wait for one another in a circle, and of those in it `session` is the one
-    whose newest wish is the newest: it is the one to give way."""
-    waits: dict[int, set[int]] = {}
-    newest: dict[int, int] = {}
-    for line in lines.values():
-        granted = list(granted_rows(line))
-        for row in line:
-            if row in granted:
-                continue
-            newest[row.session] = max(newest.get(row.session, 0), row.stamp)
-            before = waits.setdefault(row.session, set())
-            before.update(
-                other.session
-                for other in line
-                if other.stamp < row.stamp
-                and other.session != row.session
-                and not other.mode == row.mode == LEASE_SHARED
-            )
-    circle = _reach(waits, session)
-    if session not in circle:
-        return False
-    mutual = {other for other in circle if session in _reach(waits, other)}
-    return all(newest.get(other, 0) <= newest[session] for other in mutual)
-
-
-def _reach(waits: Mapping[int, set[int]], start: int) -> set[int]:
-    """Who `start` waits for, and they, and so on."""
-    found: set[int] = set()
-    ahead = set(waits.get(start, ()))
-    while ahead:
-        found |= ahead
-        ahead = {after for session in ahead for after in waits.get(session, ())} - found
-    return found

@@ -51,8 +51,9 @@ class LeaseGround:
     lines: Callable[[], Mapping[int, Sequence[LeaseRow]]]
     session_row: Callable[[int], SessionRow | None]
     next_op_id: Callable[[], int]
-    submit: Callable[[Op], None]
-    """Commit an op in an entry of its own, ahead of what is pending; does not wait."""
+    submit: Callable[[Op, int, float], None]
+    """Commit an op, behind what is pending up to a position if that takes no longer than so many
+    seconds, and ahead of all else that is pending; does not wait."""
     look: Callable[[], None]
     """Read the log now."""
     sent_at: Callable[[], float]
@@ -68,7 +69,6 @@ class LeaseGround:
     """Of the pending op that makes an inode; 0 if the log has it, -1 if it is not even pending,
     NOWHERE if it never will be."""
     last: Callable[[], int]
-    is_settled: Callable[[int], bool]
 
 
 LOCKS, PINS, NOBODY = "locks", "pins", "nobody"

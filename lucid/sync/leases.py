@@ -25,7 +25,8 @@ from lucid.format.entry import EntryBody
 from lucid.format.ops import Give, Take, Takeover
 from lucid.meta.fold_lease import RULES_OF_LEASES, granted_mode, is_leased_elsewhere
 from lucid.meta.state import STAMP_SHIFT, LeaseRow
-from lucid.sync.lease_lines import asked_mode, blockers, first_waiting, holder_of, is_in_circle
+from lucid.sync.lease_circles import Circles
+from lucid.sync.lease_lines import asked_mode, blockers, first_waiting, holder_of
 from lucid.sync.lease_silence import Silence
 from lucid.sync.lease_state import (
     LOCKS,
@@ -79,12 +80,13 @@ class LeaseKeeper:
         self._inodes: dict[int, Leased] = {}
         self._dirty: set[int] = set()
         self._silence = Silence()
+        self._circles = Circles(ground.lines)
         self._hurried: set[int] = set()
         """Inodes that wait for something that nobody tells of."""
         self._takes: dict[tuple[int, int], int] = {}  # (inode, session) -> entry
         self._began = self._clock.boottime()
         self._failed: set[int] = set()
-        self._is_leaving = self._closed = False
+        self._is_asked = self._is_leaving = self._closed = False
         self.on_lost: Callable[[int], None] = lambda ino: None
         self.on_unpinned: Callable[[int], None] = lambda ino: None
         """As `on_lost`, where handles that are open for writing had pinned the lease."""
@@ -96,9 +98,8 @@ class LeaseKeeper:
         """After the log was read to its end. What an earlier run held is given back."""
         session, lines = self._ground.session, self._ground.lines()
         others = {row.session for line in lines.values() for row in line} - {session}
-        rows = [row for row in map(self._ground.session_row, others) if row is not None]
         with self._news:
-            self._silence.begin(rows, self._began)
+            self._silence.begin(filter(None, map(self._ground.session_row, others)), self._began)
             for ino, line in lines.items():
                 if asked_mode(line, session):
                     entry = self._inodes.setdefault(ino, Leased())
@@ -168,9 +169,8 @@ class LeaseKeeper:
     def holder(self, ino: int, mode: LeaseMode) -> Holder | None:
         if not self.are_carried:
             return None
-        for row in blockers(self._ground.line(ino), self._ground.session, mode):
-            return self._holder(row)
-        return None
+        rows = blockers(self._ground.line(ino), self._ground.session, mode)
+        return next(map(self._holder, rows), None)
 
     @property
     def are_carried(self) -> bool:
@@ -215,8 +215,6 @@ class LeaseKeeper:
         with self._news:
             return hurry_s(self._inodes.values(), self._clock.monotonic())
 
-    # -- told by the committer
-
     def folded(self, sequence: int, body: EntryBody, own: bool) -> None:
         """A valid entry was folded, and its changes are on their way to the kernel."""
         session = self._ground.session
@@ -228,6 +226,7 @@ class LeaseKeeper:
                     self._dirty.add(op.ino)
                     if not own and isinstance(op, Take):
                         self._takes[op.ino, body.session] = sequence
+                        self._is_asked = self._is_asked or op.ino in self._inodes
                     elif isinstance(op, Takeover):
                         self._takes.pop((op.ino, op.session), None)
                         if op.session == session and op.ino in self._inodes:
@@ -238,6 +237,11 @@ class LeaseKeeper:
                         self._own_folded(sequence, self._inodes[op.ino], op)
             if self._dirty or (own and session):
                 self._news.notify_all()
+
+    def is_asked(self) -> bool:
+        """Whether another machine has asked for a lease since the last call: an op answers it."""
+        is_asked, self._is_asked = self._is_asked, False
+        return is_asked
 
     def _own_folded(self, sequence: int, entry: Leased, op: Take | Give) -> None:
         """REQUIRES: _news is held."""
@@ -251,8 +255,6 @@ class LeaseKeeper:
             entry.is_told = entry.is_told and entry.giving.keep > LeaseMode.NONE
             entry.giving = None
             entry.given_at = self._clock.monotonic()
-
-    # -- for others to see
 
     def table(self) -> list[tuple[int, Holder, bool]]:
         """(inode, who, whether it has the lease or waits) of the whole filespace."""
@@ -468,7 +470,7 @@ class LeaseKeeper:
 
     def _submit_take(self, ino: int, mode: LeaseMode) -> None:
         ground = self._ground
-        ground.submit(Take(ground.next_op_id(), self._clock.time_ns(), ino, int(mode)))
+        ground.submit(Take(ground.next_op_id(), self._clock.time_ns(), ino, int(mode)), 0, 0.0)
 
     def _take_over(self, ino: int, line: Sequence[LeaseRow], mode: LeaseMode, now: float) -> None:
         ground = self._ground
@@ -488,7 +490,7 @@ class LeaseKeeper:
                 # Heard of again, or not: nothing more is done about it for a while.
                 self._silence.put_off(row.session, now - TERM_S + CUT_OFF_S)
             op_id = ground.next_op_id()
-            ground.submit(Takeover(op_id, self._clock.time_ns(), ino, row.session, last))
+            ground.submit(Takeover(op_id, self._clock.time_ns(), ino, row.session, last), 0, 0.0)
 
     def _answer_waiting(
         self, ino: int, entry: Leased, line: Sequence[LeaseRow], mine: LeaseMode, now: float
@@ -516,13 +518,12 @@ class LeaseKeeper:
         waited_until = self._clock.monotonic()
         refused: list[tuple[Wished, int]] = []
         with self._news:
-            for wish in entry.wishes:
+            for wish in list(entry.wishes):
                 error = self._error_of(wish, entry, line, waited_until)
                 if error:
                     refused.append((wish, error))
-            for wish, _error in refused:
-                entry.wishes.remove(wish)
-                entry.idle_since = now
+                    entry.wishes.remove(wish)
+                    entry.idle_since = now
                 if error == errno.EAGAIN:
                     entry.slow_down(now)
         for wish, error in refused:
@@ -552,7 +553,7 @@ class LeaseKeeper:
                 return errno.EAGAIN
         elif not is_online and waited > CUT_OFF_S:
             return errno.ENOLCK
-        elif waited > CIRCLE_S and is_in_circle(ground.lines(), ground.session):
+        elif waited > CIRCLE_S and self._circles.gives_way(line, ground.session, now):
             return errno.EDEADLK
         return 0
 
@@ -578,7 +579,7 @@ class LeaseKeeper:
         self._go_on_giving(ino, entry, now)
 
     def _go_on_giving(self, ino: int, entry: Leased, now: float) -> None:
-        """Publish, wait until that is in the log, then give."""
+        """Publish, then give, in the entry that has what was published or in one behind it."""
         giving, ground = entry.giving, self._ground
         if giving is None or giving.sent:
             return
@@ -588,10 +589,11 @@ class LeaseKeeper:
                 giving.is_placed = ground.publish_open(ino)
             if giving.is_placed() or is_late:
                 giving.position = ground.last()
-        if giving.position < 0 or not (is_late or ground.is_settled(giving.position)):
+        if giving.position < 0:
             with self._news:
                 self._hurried.add(ino)
             return
         giving.sent = ground.next_op_id()
         mode = min(giving.keep, LeaseMode.SHARED)
-        ground.submit(Give(giving.sent, self._clock.time_ns(), ino, int(mode)))
+        op = Give(giving.sent, self._clock.time_ns(), ino, int(mode))
+        ground.submit(op, giving.position, max(0.0, giving.since + GIVE_S - now))
