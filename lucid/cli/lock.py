@@ -21,7 +21,11 @@ def command() -> None:
     """Show who has locked what on a drive."""
 
 
-@command.command("ls", epilog=examples("lucid lock ls ~/team", "lucid lock ls ~/team/plan --json"))
+@command.command(
+    "ls",
+    short_help="Show what is locked at PATH or below it.",
+    epilog=examples("lucid lock ls ~/team", "lucid lock ls ~/team/plan --json"),
+)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def listing(path: Path, as_json: bool) -> None:
