@@ -81,7 +81,7 @@ missing_for_build() {
 # The same for programs that only tests call. The tests that need one skip without it.
 missing_for_tests() {
     local program
-    for program in git sqlite3 ffmpeg rsync make; do
+    for program in git sqlite3 ffmpeg rsync make vim; do
         have "$program" || echo "$program"
     done
     have redis-server || have valkey-server || echo redis-server
