@@ -426,8 +426,10 @@ class FilespaceMissing(LucidError):
 
 
 class LockLost(LucidError):
-    """The lock that this open file had is lost: another machine may have written since. Close the
-    file, open it again and take the lock anew."""
+    """The lock of this open file is lost. Close the file, open it again and lock it anew.
+
+    Another machine may have written since.
+    """
 
 
 class Stopped(LucidError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lucid.cli.terminal import Bar
+from lucid.errors import LucidError
 from lucid.mount import registry
 from lucid.mount.control import Call
 from lucid.mount.wire import Message
@@ -55,7 +56,19 @@ def hand_over(path: DrivePath) -> None:
 
 
 def ask_drive(path: DrivePath, what: str, command: str, **fields: object) -> Message:
-    """The drive's answer, however long it takes. Raises NotMounted, and what the drive raises."""
+    """The drive's answer, however long it takes. Raises NotMounted, and what the drive raises,
+    with paths as they are on this machine."""
+    try:
+        return _ask(path, what, command, **fields)
+    except LucidError as error:
+        inner = [path.inner, str(fields["to"])] if fields.get("to") else [path.inner]
+        before, outer = " -> ".join(inner), " -> ".join(map(path.outer_of, inner))
+        if not str(error).startswith(f"{before}: "):
+            raise
+        raise type(error)(outer + str(error)[len(before) :]) from None
+
+
+def _ask(path: DrivePath, what: str, command: str, **fields: object) -> Message:
     directory = Path(path.record.state_directory)
     with Bar(what) as bar, Call(directory, command, path=path.inner, **fields) as call:
         while True:

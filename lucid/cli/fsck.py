@@ -231,10 +231,14 @@ def _show_files(found: Found) -> None:
     )
     if found.young:
         click.echo(
-            f"{found.young:,} more are younger than a day, and may be uploads that are under way"
+            f"Left alone: {count(found.young, 'segment')} younger than a day, which may be uploads"
+            " that are under way; --all-orphans takes them too"
         )
     if found.ended:
-        click.echo(f"{found.ended:,} more are older than the floor: they may be removed for good")
+        click.echo(
+            f"Left alone: {count(found.ended, 'segment')} older than the floor, which may be what"
+            " was removed for good; --all-orphans takes them too"
+        )
     for problem in found.problems:
         click.secho(f"wrong: {problem}", fg="red")
 
@@ -247,7 +251,8 @@ def _show(found: FsckReport) -> None:
     if found.blocks_read:
         click.echo(f"{count(found.blocks_read, 'block')} fetched and opened")
     if found.void_entries:
-        click.echo(f"{found.void_entries:,} of the entries are void: they change nothing")
+        entries = count(found.void_entries, "void entry", "void entries")
+        click.echo(f"{entries} in the log: what breaks a rule changes nothing")
     if found.orphans:
         click.echo(
             f"{count(found.orphans, 'object')} ({size(found.orphan_bytes)}) that no entry names: "

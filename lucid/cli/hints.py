@@ -29,6 +29,7 @@ HINTS: dict[type[LucidError], str] = {
     errors.InternalError: "Please report it with the output of: lucid --debug ...",
 }
 WRONG_CODE = "Compare it with what lucid init showed, or give the passphrase in its place."
+BELIEVE = "When you have, and trust the store: lucid fsck STORE --repair --believe-store"
 _SECOND_SENTENCE = re.compile(r"[.] [A-Z]")
 
 
@@ -37,6 +38,8 @@ def hint_for(error: LucidError) -> str:
 
     An error that tells itself what to do, in a second sentence or with a command, gets none.
     """
+    if isinstance(error, errors.HistoryFork) and "before you trust" in str(error):
+        return BELIEVE
     told = "lucid " in str(error) or _SECOND_SENTENCE.search(str(error))
     if told and not isinstance(error, errors.InternalError):
         return ""

@@ -140,7 +140,7 @@ async def _run(
     try:
         host, port = await hub.start(host, port, tls)
     except OSError as error:
-        raise LocalError(f"The hub cannot listen on {host}:{port}: {error.strerror}.") from None
+        raise LocalError(f"The hub cannot listen on {host}:{port}: {_reason(error)}.") from None
     scheme = "ws" if tls is None else "wss"
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"Listening on {scheme}://{shown}:{port}")
@@ -169,6 +169,13 @@ def _room(text: str) -> bytes:
     return room
 
 
+def _reason(error: OSError) -> str:
+    """Without the number of the error and what a library says around it."""
+    if isinstance(error, ssl.SSLError):
+        return "it is no PEM file with a certificate, or the key is another one's"
+    return os.strerror(error.errno) if error.errno else error.strerror or str(error)
+
+
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     if cert is None and key is None:
         return None
@@ -177,6 +184,6 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise LocalError(f"The certificate {cert} cannot be used: {error}.") from None
+    except OSError as error:
+        raise LocalError(f"The certificate {cert} cannot be used: {_reason(error)}.") from None
     return context

@@ -9,6 +9,7 @@ import click
 
 from lucid.cli.drive_paths import ask_drive, find
 from lucid.cli.terminal import count, examples, local_time, printable, show_json, table
+from lucid.errors import NotFound
 from lucid.mount.wire import Message
 
 __all__ = ["command"]
@@ -35,20 +36,34 @@ def listing(path: Path, as_json: bool) -> None:
     have it again without asking; it goes as soon as another machine wants it. Programs of this
     machine are shown one by one.
     """
-    found = ask_drive(find(path, follow=True), "Asking the drive", "locks")
+    place = find(path, follow=True)
+    found = ask_drive(place, "Asking the drive", "locks")
+    if not (found["leases"] or found["here"] or os.path.lexists(place.outer)):
+        raise NotFound(f"There is no {place.outer}.")
     if as_json:
         show_json(found)
         return
-    lines = [*map(_lease, found["leases"]), *map(_lock, found["here"])]
+    leases = _strongest(found["leases"])
+    lines = [*map(_lease, leases), *map(_lock, found["here"])]
     if not lines:
         click.echo(f"Nothing is locked in {path}.")
         return
     table(("path", "mode", "", "by", "since"), lines)
-    held = sum(lease["state"] == "held" for lease in found["leases"])
-    waiting = len(found["leases"]) - held
+    held = sum(lease["state"] == "held" for lease in leases)
+    waiting = len(leases) - held
     click.echo(
         f"Machines have {count(held, 'lock')}" + (f", and {waiting} wait." if waiting else ".")
     )
+
+
+def _strongest(leases: list[Message]) -> list[Message]:
+    """Without the shared ones of a machine that has the same file exclusively too."""
+    alone = {_holder(lease) for lease in leases if lease["mode"] == "exclusive"}
+    return [one for one in leases if one["mode"] == "exclusive" or _holder(one) not in alone]
+
+
+def _holder(lease: Message) -> tuple[object, ...]:
+    return lease["inode"], lease["session"], lease["state"]
 
 
 def _lease(lease: Message) -> tuple[tuple[str, ...], str]:

@@ -60,9 +60,9 @@ def size(count_bytes: float) -> str:
     return f"{count_bytes:.0f} {unit}" if unit == "B" else f"{count_bytes:.1f} {unit}"
 
 
-def count(number: int, noun: str) -> str:
-    """`1 change`, `2 changes`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """`1 change`, `2 changes`; `nouns` is the plural where it is not with an s."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def rows(title: str, pairs: Iterable[tuple[str, str, str]]) -> None:

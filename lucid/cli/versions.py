@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from lucid.cli.drive_paths import ask_drive, find
+from lucid.cli.drive_paths import DrivePath, ask_drive, find
 from lucid.cli.terminal import count, examples, local_time, printable, show_json, size, table
-from lucid.errors import UsageError
+from lucid.errors import NotDirectory, NotFound, UsageError
 from lucid.mount.wire import Message
 
 __all__ = ["command"]
@@ -69,7 +69,11 @@ def _show_removed(path: Path, check: bool, as_json: bool) -> None:
     if check:
         raise UsageError("The versions of one file can be checked: leave out --check or --deleted.")
     place = find(path, follow=True)
-    found = ask_drive(place, "Asking the drive", "removed")["removed"]
+    found = _removed(place)
+    if found is None or (not found and Path(place.outer).is_file()):
+        raise NotDirectory(
+            f"{place.outer} is no directory, and was none. Of a file: lucid versions {path}"
+        )
     if as_json:
         show_json(found)
         return
@@ -91,6 +95,15 @@ def _show_removed(path: Path, check: bool, as_json: bool) -> None:
     ]
     table(("name", "removed", "size", "by", "last version"), lines)
     click.echo(f"{count(len(found), 'name')}. To bring one back: lucid restore --deleted PATH")
+
+
+def _removed(place: DrivePath) -> list[Message] | None:
+    """What was removed from a directory; None if there never was one."""
+    try:
+        found: list[Message] = ask_drive(place, "Asking the drive", "removed")["removed"]
+    except (NotFound, NotDirectory):
+        return None
+    return found
 
 
 def _who(found: Message) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 
-from lucid.errors import DataError, Exists, NotFound, NotPermitted, TimedOut, UsageError
+from lucid.errors import DataError, Exists, NotFound, NotPermitted, TimedOut
 from lucid.filespace.numbers import number_of
 from lucid.filespace.parts import Parts, check_name
 from lucid.filespace.surface import Invalidation, Restored
@@ -45,7 +45,7 @@ class Restoring(Versions):
         """`version` of the file that has, or had last, this name becomes its newest one; with `to`
         a new file there.
 
-        Raises UsageError if the version is not one of that file, Exists if `to` is taken,
+        Raises NotFound if the version is not one of that file, Exists if `to` is taken,
         NotPermitted or StoreUnavailable if rules 2 must come into force first and cannot.
         """
         parts = self._parts
@@ -75,7 +75,7 @@ class Restoring(Versions):
         """What had this name last, and was removed, has it again, or that of `to`.
 
         With `version` the removed file that has this version, with it as the newest one. Raises
-        NotFound, Exists, UsageError.
+        NotFound, Exists.
         """
         parts = self._parts
         parts.check_writable()
@@ -145,7 +145,7 @@ class Restoring(Versions):
             return True
 
     def _source(self, place: Place, version: int) -> int:
-        """The inode that holds the version. Raises UsageError."""
+        """The inode that holds the version. Raises NotFound."""
         row = self._parts.replica.version(version)
         files = {one.row.ino for one in self.earlier_files(*place)}
         current = self.current(*place)
@@ -154,7 +154,7 @@ class Restoring(Versions):
         if row is None or row.ino not in files:
             if not files:
                 raise NotFound
-            raise UsageError(f"It has no version {number_of(version)}. See: lucid versions PATH.")
+            raise NotFound(f"It has no version {number_of(version)}. See: lucid versions PATH.")
         return row.ino
 
     def _in_place(self, place: Place, source: int, version: int, current: InodeRow) -> Effect:
@@ -213,7 +213,7 @@ class Restoring(Versions):
         for one in found:
             if row is not None and row.ino == one.row.ino:
                 return one
-        raise UsageError(
+        raise NotFound(
             f"No removed file of this name has version {number_of(version)}. See: lucid versions"
             " PATH."
         )

@@ -179,7 +179,7 @@ class _Service:
         if left is not None and (left.pending_ops or left.staged_bytes) and not self._is_told:
             self._is_told = True
             log.warning(
-                "%d changes (%d bytes) are not in the store yet; they go up after the next mount",
+                "Not in the store yet: changes: %d, bytes: %d. They go up after the next mount",
                 left.pending_ops,
                 left.staged_bytes,
             )

@@ -297,6 +297,11 @@ class DirectoryStore(ObjectStore):
         if error.errno in _DENIED:
             return StoreDenied(f"{self._root} refuses: {text}. Check its owner and mode.")
         if error.errno in (errno.ENOENT, errno.ENOTDIR) and self._is_gone():
+            if self._root.is_dir():
+                return BucketMissing(
+                    f"The directory {self._root} is another one than before. If its disk is not"
+                    " mounted, mount it; else unmount the drive and mount it again."
+                )
             return BucketMissing(f"There is no directory {self._root}. Make it, or mount its disk.")
         return StoreUnavailable(f"{self._root} failed: {text}. Check its disk.")
 

@@ -16,7 +16,7 @@ import pytest
 
 from lucid import errors
 from lucid.cli import filespaces, secrets
-from lucid.cli.hints import HINTS, WRONG_CODE, hint_for
+from lucid.cli.hints import BELIEVE, HINTS, WRONG_CODE, hint_for
 from lucid.cli.main import COMMANDS, main
 from lucid.cli.mount import little_room
 from lucid.cli.terminal import Bar, count, size
@@ -193,6 +193,9 @@ def test_hints_are_for_classes_and_not_twice() -> None:
     assert hint_for(errors.StoreDenied("The key is unknown.")) == HINTS[errors.StoreDenied]
     assert hint_for(errors.StoreDenied("The key is unknown. Check AWS_PROFILE.")) == ""
     assert hint_for(errors.InternalError("It failed. And so on.")) == HINTS[errors.InternalError]
+    alarm = "Compare `lucid status` with another device before you trust either."
+    assert hint_for(errors.HistoryFork(f"It is gone. {alarm}")) == BELIEVE
+    assert hint_for(errors.HistoryFork("It is not known. Give --state-dir a new one.")) == ""
     assert all(issubclass(kind, LucidError) for kind in HINTS)
 
 

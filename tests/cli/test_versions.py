@@ -135,13 +135,13 @@ def test_what_cannot_be(team: Team, tmp_path: Path) -> None:
     save(team, plan, "x")
     number = shown(team, plan)[0]["number"]
     assert "lucid versions PATH" in lucid.error(2, "restore", plan, "--version", "yesterday")
-    assert "/plan.txt: It has no version 99-1" in lucid.error(
-        2, "restore", plan, "--version", "99-1"
-    )
+    assert f"{plan}: It has no version 99-1" in lucid.error(3, "restore", plan, "--version", "99-1")
     assert "/nothing" in lucid.error(3, "versions", team.point / "nothing")
     (team.point / "docs").mkdir()
     assert "no versions" in lucid.error(3, "versions", team.point / "docs")
     assert "removed" in lucid.error(3, "restore", "--deleted", plan)
+    for name in (plan, team.point / "nothing"):
+        assert f"{name} is no directory" in lucid.error(3, "versions", name, "--deleted")
     assert "not on a drive" in lucid.error(
         20, "restore", plan, "--version", number, "--to", tmp_path / "out"
     )

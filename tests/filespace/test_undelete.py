@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lucid.errors import Exists, NotFound, NotPermitted, ReadOnly, StoreUnavailable, UsageError
+from lucid.errors import Exists, NotFound, NotPermitted, ReadOnly, StoreUnavailable
 from lucid.filespace import Filespace, fsck, init
 from lucid.format.ops import ROLE_WRITER, RULES, Floor
 from lucid.meta.fold_rules import VALUE_RULES
@@ -83,7 +83,7 @@ def test_of_several_removed_files_the_last_one_or_the_one_that_is_named(fs: File
         fs.write_bytes("/f", b"%d" % number)
         wanted += numbers(fs, "/f")[-1:]
         fs.remove("/f")
-    with pytest.raises(UsageError, match="No removed file"):
+    with pytest.raises(NotFound, match="No removed file"):
         fs.restore("/f", "77-1", deleted=True)
     fs.restore("/f", deleted=True)
     assert fs.read_bytes("/f") == b"2"
@@ -292,7 +292,7 @@ def test_a_floor_ends_what_could_be_restored(space: Space, fs: Filespace) -> Non
     assert numbers(fs, "/plan.txt") == [second]
     assert fs.removed("/") == []
     assert fs.read_bytes("/plan.txt") == NEW
-    with pytest.raises(UsageError, match="no version"):
+    with pytest.raises(NotFound, match="no version"):
         fs.restore("/plan.txt", first)
     other = space.connect("b")
     assert numbers(other, "/plan.txt") == [second]

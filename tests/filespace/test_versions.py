@@ -286,7 +286,7 @@ def test_numbers_that_are_none(fs: Filespace) -> None:
         with pytest.raises(UsageError, match="is no version"):
             fs.restore("/plan.txt", bad)
     for foreign in (other, "77-1"):
-        with pytest.raises(UsageError, match=f"/plan.txt: It has no version {foreign}"):
+        with pytest.raises(NotFound, match=f"/plan.txt: It has no version {foreign}"):
             fs.restore("/plan.txt", foreign)
     with pytest.raises(NotFound, match="/nothing"):
         fs.restore("/nothing", first)
