@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,8 @@ def _reason(error: OSError) -> str:
     """Without the number of the error and what a library says around it."""
     if isinstance(error, ssl.SSLError):
         return "it is no PEM file with a certificate, or the key is another one's"
+    if isinstance(error, socket.gaierror):
+        return "this address is not known"
     return os.strerror(error.errno) if error.errno else error.strerror or str(error)
 
 
