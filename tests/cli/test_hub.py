@@ -76,6 +76,7 @@ def test_what_cannot_be(lucid: Lucid, tmp_path: Path) -> None:
     assert "--tls-cert as well" in lucid.error(2, "hub", "--tls-key", CERTIFICATE)
     assert "cannot be used" in lucid.error(12, "hub", "--tls-cert", os.devnull)
     assert "is no address of Redis" in lucid.error(2, "hub", "--redis", "http://x")
+    assert "nofile cannot be used: No such file" in lucid.error(12, "hub", "--tls-cert", "nofile")
     assert "cannot listen" in lucid.error(12, "hub", "--listen", "203.0.113.1:1")
     mount = ("mount", f"file://{tmp_path}/none", tmp_path)
     assert "is no hub" in lucid.error(2, *mount, "--hub", "https://x")

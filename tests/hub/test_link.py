@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 import threading
@@ -29,7 +31,7 @@ from lucid.format.hub import (
 )
 from lucid.hub.limits import Limits
 from lucid.sync import hub_link
-from lucid.sync.hub_wire import parse_hub
+from lucid.sync.hub_wire import _why, parse_hub
 from lucid.types import SystemEntropy
 from tests.hub.hubs import hint, make_member, make_room
 from tests.hub.rogue import Machine, let_in, machines, real_hub, rogue
@@ -44,6 +46,13 @@ def until(true: Callable[[], object], machine: Machine) -> None:
     while not true():
         assert time.monotonic() < end, f"it does not come to it: {machine.link.problem}"
         time.sleep(0.005)  # the fields of a link are looked at, nothing tells of them
+
+
+def test_why_there_is_no_connection_is_told_without_numbers() -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    assert _why(refused) == "Connection refused"
+    assert _why(socket.gaierror(socket.EAI_NONAME, "?")) == "Its address is not found."
+    assert _why(OSError("It does not answer.")) == "It does not answer."
 
 
 def test_a_commit_of_one_makes_the_others_look() -> None:
