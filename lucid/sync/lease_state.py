@@ -134,6 +134,9 @@ class Leased:
     pause: float = 0.0
     not_before: float = 0.0
     """Who would not wait was refused, and asks in the log again after that pause, then."""
+    told: Sequence[LeaseRow] = ()
+    """Its line after the newest entry whose changes were told to the kernel: the state may have one
+    more, and what was written under the lease comes in one entry with the word that it is free."""
     is_told: bool = False
     """The kernel has forgotten what it knew from before the lease came."""
     is_local: bool = False

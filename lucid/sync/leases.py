@@ -224,6 +224,8 @@ class LeaseKeeper:
             for op in body.ops:
                 if isinstance(op, (Take, Give, Takeover)):
                     self._dirty.add(op.ino)
+                    if op.ino in self._inodes:
+                        self._inodes[op.ino].told = self._ground.line(op.ino)
                     if not own and isinstance(op, Take):
                         self._takes[op.ino, body.session] = sequence
                         self._is_asked = self._is_asked or op.ino in self._inodes
@@ -389,17 +391,15 @@ class LeaseKeeper:
         elif is_lost:
             self._lose(ino, "another machine has taken it over")
             return
-        if entry.giving is not None:
-            self._go_on_giving(ino, entry, now)
-            self._refuse(ino, entry, line, now)
-            return
-        self._grant(ino, entry, mine)
-        self._ask(ino, entry, line, now)
-        self._answer_waiting(ino, entry, line, mine, now)
+        if entry.giving is None:
+            self._grant(ino, entry, min(mine, granted_mode(entry.told, session)))
+            self._ask(ino, entry, line, now)
+            self._answer_waiting(ino, entry, line, mine, now)
         self._refuse(ino, entry, line, now)
         self._forget_unused(ino, entry, line, mine, now)
+        self._go_on_giving(ino, entry, now)
 
-    def _grant(self, ino: int, entry: Leased, mine: LeaseMode) -> None:
+    def _grant(self, ino: int, entry: Leased, mine: int) -> None:
         with self._news:
             ready = [wish for wish in entry.wishes if wish.mode <= mine]
             if not ready or not self._is_in_term():
@@ -443,16 +443,17 @@ class LeaseKeeper:
             if not is_asked and entry.is_paced(now):
                 self._hurried.add(ino)
                 return
-            if not is_asked:
-                position = self._ground.position(ino)
-                if position == 0:
-                    entry.taking = mode
-                else:
-                    self._hurried.add(ino)
         if is_asked:
             self._ground.look()
             self._take_over(ino, line, mode, now)
-        elif position == 0:
+            return
+        position = self._ground.position(ino)
+        with self._news:
+            if position == 0:
+                entry.taking = mode
+            else:
+                self._hurried.add(ino)
+        if position == 0:
             self._submit_take(ino, mode)
         elif position == NOWHERE:
             self._go_local(entry)
@@ -500,17 +501,14 @@ class LeaseKeeper:
         if waiting is None:
             return
         with self._news:
-            used = entry.used
-            if not used or (used < mine and waiting.mode == LeaseMode.SHARED):
-                entry.giving = Giving(used, now)
+            if not entry.used or (entry.used < mine and waiting.mode == LeaseMode.SHARED):
+                entry.giving = Giving(entry.used, now)
             elif self._asked_at(ino, waiting) > entry.answered and not entry.taking:
                 entry.answered = self._asked_at(ino, waiting)
                 entry.taking = mine
             else:
                 return
-        if entry.giving is not None:
-            self._go_on_giving(ino, entry, now)
-        else:
+        if entry.giving is None:
             self._submit_take(ino, mine)
 
     def _refuse(self, ino: int, entry: Leased, line: Sequence[LeaseRow], now: float) -> None:
@@ -574,9 +572,6 @@ class LeaseKeeper:
                 entry.giving = Giving(mine, now)
             elif not entry.used and idle > IDLE_S:
                 entry.giving = Giving(LeaseMode.NONE, now)
-            else:
-                return
-        self._go_on_giving(ino, entry, now)
 
     def _go_on_giving(self, ino: int, entry: Leased, now: float) -> None:
         """Publish, then give, in the entry that has what was published or in one behind it."""

@@ -248,3 +248,81 @@ def test_an_entry_that_is_just_being_folded_ends_a_silence() -> None:
     silence.heard(7, 9, 191.0)
     assert silence.since(newer, 260.0) == (191.0, 9)
     assert silence.since(row._replace(number=8), 300.0) == (300.0, 5)
+
+
+def test_who_waits_beside_a_circle_goes_on_waiting(space: Space) -> None:
+    """S-810: a machine has many programs, and only what is in the circle is told."""
+    a, b, c = machines(space, "a", "b", "c")
+    for name in ("/second", "/third"):
+        a.fs.write_bytes(name, b"")
+    a.fs.sync(timeout=WAIT_S)
+    first, second, third = a.ino, a.fs.stat("/second").ino, a.fs.stat("/third").ino
+    a.take()
+    c.about("/third").take()
+    b.about("/second").take()
+    a.ino = second
+    until(lambda: len(a.about("/third").lines()) == 1)
+    a.ino = second
+    waits = a.ask()
+    until(lambda: len(b.lines()) == 2)
+    b.ino = first
+    closes = b.ask()
+    b.ino = third
+    apart = b.ask()
+    assert closes.get() == errno.EDEADLK
+    assert waits.waits and apart.waits
+    c.unuse()
+    assert apart.get() == 0
+
+
+def test_it_is_granted_only_after_the_kernel_was_told(space: Space) -> None:
+    """S-802: what was written comes in one entry with the lease, and is folded before it is told
+    to the kernel: old pages must be gone before a program reads under its lock."""
+    a, b = machines(space, "a", "b")
+    a.take()
+    waiting = b.ask()
+    until(lambda: len(b.lines()) == 2)
+    committer = b.fs.tree._opened.committer
+    tell, folded, go_on = committer._changed, threading.Event(), threading.Event()
+
+    def changed(what: Any) -> None:
+        folded.set()
+        assert go_on.wait(WAIT_S)
+        tell(what)
+
+    committer._changed = changed
+    with a.fs.open("/plan", "r+b", 0) as file:
+        file.write(b"1")
+        a.unuse()
+        assert folded.wait(WAIT_S)
+        until(lambda: [has for _, _, has in b.lines()] == [True])
+        b.keeper._go_over({b.ino}, b.clock.boottime())
+        assert waiting.waits
+        go_on.set()
+        assert waiting.get() == 0
+
+
+def test_nobody_is_called_with_the_lock_of_leases(space: Space) -> None:
+    """Who places content asks the leases with the order's lock: the other way round would be a
+    circle of two threads."""
+    (a,) = machines(space, "a")
+    ground, free = a.keeper._ground, list[bool]()
+
+    def is_free() -> None:
+        free.append(a.keeper._news.acquire(timeout=WAIT_S / 10))
+        if free[-1]:
+            a.keeper._news.release()
+
+    for name in ("position", "publish", "publish_open", "last", "submit", "look"):
+
+        def asked(*args: Any, call: Any = getattr(ground, name)) -> Any:
+            thread = threading.Thread(target=is_free, name="lucid-test-asks")
+            thread.start()
+            thread.join()
+            return call(*args)
+
+        object.__setattr__(ground, name, asked)
+    a.take()
+    a.unuse()
+    a.keeper.give_all()
+    assert len(free) > 4 and all(free)
