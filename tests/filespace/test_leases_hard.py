@@ -313,15 +313,17 @@ def test_nobody_is_called_with_the_lock_of_leases(space: Space) -> None:
         if free[-1]:
             a.keeper._news.release()
 
-    for name in ("position", "publish", "publish_open", "last", "submit", "look"):
-
-        def asked(*args: Any, call: Any = getattr(ground, name)) -> Any:
+    def watched(call: Any) -> Any:
+        def asked(*args: Any) -> Any:
             thread = threading.Thread(target=is_free, name="lucid-test-asks")
             thread.start()
             thread.join()
             return call(*args)
 
-        object.__setattr__(ground, name, asked)
+        return asked
+
+    for name in ("position", "publish", "publish_open", "last", "submit", "look"):
+        object.__setattr__(ground, name, watched(getattr(ground, name)))
     a.take()
     a.unuse()
     a.keeper.give_all()
