@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-class Attendant(Protocol):
+class _Attendant(Protocol):
     """Who answers them. Every method may be called by any worker; what it raises is answered with
     EIO. `fd` and `unique` are what the answer is written to."""
 
@@ -48,7 +48,7 @@ class Attendant(Protocol):
     ) -> None:
         """fallocate(2)."""
 
-def attend_with(attendant: Attendant | None) -> None:
+def attend_with(attendant: _Attendant | None) -> None:
     """Who is asked from now on.  REQUIRES: no worker runs."""
 
 def mark(ino: int, locked: bool) -> None:
