@@ -105,6 +105,9 @@ class OpenLeases:
         self._is_on_open = policy == "on-open"
         self._lock = threading.Lock()
         self._pinned: dict[int, set[Handle]] = {}
+        self._waited = 0
+        """The newest op that has waited for a lease: none does so twice. Guarded by the order lock.
+        """
         keeper.on_unpinned = self._lost
 
     def opened(self, handle: Handle) -> None:
@@ -164,14 +167,28 @@ class OpenLeases:
         """Content of an inode was accepted as the last op of the order. If another machine has its
         lease, that op, and what follows it, waits for a moment: whoever only keeps the lease gives
         it back, and then nothing lies beside. REQUIRES: order lock held."""
-        keeper, order = self._keeper, self._parts.order
-        if not keeper.is_kept_elsewhere(ino):
-            return
+        if self._keeper.is_kept_elsewhere(ino):
+            self._wait_from(self._parts.order.last, ino)
+
+    def heard(self, ino: int) -> None:
+        """Another machine has asked for the lease of an inode. What was accepted here before that
+        was known waits just so. Called by the sync thread, so nothing is on its way just now."""
+        order = self._parts.order
+        if self._keeper.is_kept_elsewhere(ino):
+            with order.lock:
+                position = order.content_of(ino)
+                if position > self._waited:
+                    self._wait_from(position, ino)
+
+    def _wait_from(self, position: int, ino: int) -> None:
+        """The op there, and what follows it, waits until the lease is here, or cannot be had."""
+        order = self._parts.order
+        self._waited = max(self._waited, position)
         hold = order.hold(NUDGE_S)
-        hold.start = order.last
+        hold.start = position
 
         def done(error: int) -> None:
             order.release_hold(hold, placed=False)
 
-        if keeper.nudge(ino, done) is None:
+        if self._keeper.nudge(ino, done) is None:
             done(0)

@@ -16,6 +16,7 @@ from lucid.filespace.surface import Change
 from lucid.format.entry import EntryBody
 from lucid.format.hub import PATHS_MAX
 from lucid.format.limits import ID_SIZE, LABEL_MAX
+from lucid.format.ops import Take
 from lucid.format.token import parse_token
 from lucid.sync.feed import Feed
 from lucid.sync.presence import Devices, Seen
@@ -216,6 +217,11 @@ class Together:
     def _folded(self, sequence: int, body: EntryBody, own: bool) -> None:
         self.feed.put(sequence, body)
         self._opened.leases.folded(sequence, body, own)
+        leases = self._opened.files.leases
+        if leases is not None and not own:
+            for op in body.ops:
+                if isinstance(op, Take):
+                    leases.heard(op.ino)
         if self.link is not None and not own:
             self.link.folded(sequence)
 

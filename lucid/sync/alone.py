@@ -33,6 +33,10 @@ class _Behind(NamedTuple):
     deadline: float
 
 
+def _inode_of(op: Op) -> int:
+    return op.ino if isinstance(op, LEASE_OPS) else 0
+
+
 class Alone:
     """The ops that are never pending. Guarded by the order lock: _waiting, for entries of their
     own, and _behind, which may share one with what they wait for."""
@@ -72,10 +76,16 @@ class Alone:
         can be; but if that takes longer than `within_s` it comes without.
         """
         with self._order.news:
-            if self._order.is_settled(behind):
+            # Two ops of one lease never change places.
+            before = [one for one in self._behind if _inode_of(one.op) == _inode_of(op)]
+            deadline = self._clock.monotonic() + within_s
+            if before:
+                behind = max(behind, before[-1].position)
+                deadline = max(deadline, before[-1].deadline)
+            if self._order.is_settled(behind) and not before:
                 self._waiting.append(op)
             else:
-                self._behind.append(_Behind(op, behind, self._clock.monotonic() + within_s))
+                self._behind.append(_Behind(op, behind, deadline))
                 self._order.urge(behind)
             self._order.news.notify_all()
 

@@ -488,8 +488,8 @@ class Committer:
         began, sent_at = self._floors.now(), self._clock.boottime()
         result = self._put(prepared)
         if not isinstance(result, Lost):
-            self.sent_at = sent_at
             self._floors.at_end(prepared.sequence - 1, began)
+            self.sent_at = sent_at
             self.won(prepared.sequence, prepared.hash)
         return result
 

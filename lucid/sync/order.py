@@ -22,7 +22,7 @@ from lucid.data.segments import StagedSegments
 from lucid.errors import LucidError, Stopped
 from lucid.format.change import SegmentRow
 from lucid.format.journal import Failed, OpRecord, Settled
-from lucid.format.ops import Op
+from lucid.format.ops import Content, Op
 from lucid.local.book import JournalBook, Live
 from lucid.meta.fold_effect import Effect
 from lucid.types import Clock
@@ -349,6 +349,14 @@ class Order:
         """Op id -> position of all that is pending."""
         with self.lock:
             return {placed.op.op_id: placed.position for placed in self._queue}  # type: ignore[union-attr]
+
+    def content_of(self, ino: int) -> int:
+        """Position of the first pending content of an inode; 0 if there is none."""
+        with self.lock:
+            for placed in self._queue:
+                if isinstance(placed.op, Content) and placed.op.ino == ino:
+                    return placed.position
+            return 0
 
     def segments_of(self, ino: int) -> set[bytes]:
         """Segments that pending versions of an inode name."""

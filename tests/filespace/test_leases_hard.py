@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lucid.meta.state import SessionRow
+from lucid.store.faulty import Fault
 from lucid.sync.lease_silence import Silence
 from lucid.sync.lease_state import LOOK_S, SWEEP_S
 from lucid.sync.leases import IDLE_S, RENEW_S
@@ -328,3 +329,19 @@ def test_nobody_is_called_with_the_lock_of_leases(space: Space) -> None:
     a.unuse()
     a.keeper.give_all()
     assert len(free) > 4 and all(free)
+
+
+def test_who_has_written_before_a_lock_was_heard_of_does_not_lie_beside(space: Space) -> None:
+    """S-811: what waits here to be committed while another machine's lock comes first."""
+    a, b = machines(space, "a", "b")
+    plan = space.plans["b"]
+    plan.script("put", [Fault.PAUSE], prefix="log/")
+    b.fs.write_bytes("/plan", b"without a lock")
+    assert plan.hanging.acquire(timeout=WAIT_S)  # Its entry is on its way.
+    a.take()
+    a.unuse()
+    plan.release()
+    b.fs.sync(timeout=WAIT_S)
+    assert a.fs.refresh(WAIT_S)
+    assert a.fs.listdir("/") == b.fs.listdir("/") == ["plan"]
+    assert a.fs.read_bytes("/plan") == b"without a lock"
