@@ -24,6 +24,7 @@ from lucid.errors import (
     LockLost,
     LucidError,
     NotFound,
+    ObjectMissing,
     StagingFull,
     StoreUnavailable,
 )
@@ -95,6 +96,8 @@ class Files:
         self._moved: dict[int, int] = {}
         """Where the content of an open inode went, when the fold gave it another number."""
         self.leases: OpenLeases | None = None
+        self.damage: tuple[float, int, str] | None = None
+        """When bytes last could not be read for good, of which inode, and why."""
 
     # -- opening
 
@@ -262,7 +265,11 @@ class Files:
         if want is not None:
             start, end = want
             parts.reader.ahead(blockmap, start, end - start)
-        return memoryview(parts.reader.read(blockmap, offset, length))
+        try:
+            return memoryview(parts.reader.read(blockmap, offset, length))
+        except (DataError, ObjectMissing) as error:
+            self.damage = parts.clock.monotonic(), handle.ino, str(error)
+            raise
 
     def serve(self, handle: Handle, number: int) -> None:
         """See Surface.serve. Whoever writes may be moved to another inode, and sees its draft."""

@@ -11,6 +11,7 @@ from lucid.errors import LocalError
 from lucid.filespace.changes import path_of
 from lucid.filespace.parts import Parts
 from lucid.filespace.surface import Progress, Status
+from lucid.format.check import shown
 from lucid.sync.checkpointer import known_checkpoint
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["progress_of", "status_of"]
 
+DAMAGE_TOLD_S = 3600.0
 PATIENCE_S = 5.0
 """A store that says nothing to requests that are under way for so long does not answer."""
 
@@ -39,11 +41,21 @@ def problem_of(opened: Opened) -> str:
         _silence(opened),
         parts.uploader.problem,
         parts.publisher.problem,
+        _damage(opened),
         parts.cache.problem if parts.cache.bypassed else "",
         opened.problems[0] if opened.problems else "",
         next((draft.failure for draft in parts.table.all() if draft.failure), ""),
     )
     return next((sentence for sentence in sentences if sentence), "")
+
+
+def _damage(opened: Opened) -> str:
+    """What could not be read lately, though the store has answered."""
+    found = opened.files.damage
+    if found is None or opened.parts.clock.monotonic() > found[0] + DAMAGE_TOLD_S:
+        return ""
+    path = shown(path_of(opened.parts, found[1]) or b"a file")
+    return f"A read of {path} failed: {found[2]} Check the store: lucid fsck STORE --read-data"
 
 
 def _silence(opened: Opened) -> str:

@@ -71,6 +71,7 @@ class Locking:
         self.locks = Locks(surface.leases, SystemClock(), mark=lock_requests.mark)
         self.locks.on_lost = self._lost
         surface.leases.before_grant = lambda: notifier.wait_told(TOLD_S)
+        surface.leases.before_give = self._hand_over
         self._surface = surface
         self._notifier = notifier
         self._allocate: Allocate | None = None
@@ -164,6 +165,11 @@ class Locking:
         with self._gate:
             if self._is_open:
                 low.answer(fd, unique, error, data)
+
+    def _hand_over(self, ino: int) -> None:
+        """The kernel writes changed pages of mappings before it forgets them."""
+        self._notifier.inode_moved(ino)
+        self._notifier.wait_told(TOLD_S)
 
     def _lost(self, ino: int, handles: frozenset[int]) -> None:
         """Reads of these handles must come to Python, which refuses them: not from the engine's

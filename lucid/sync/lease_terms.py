@@ -54,6 +54,10 @@ class Leases(Protocol):
     """Set once, before use: returns when the kernel was told of all that was folded so far; False:
     not in time."""
 
+    before_give: Callable[[int], None]
+    """Set once, before use: returns when the kernel has handed over what programs wrote to mappings
+    of an inode, if that does not take long."""
+
     def need(
         self, ino: int, mode: LeaseMode, wait: bool, done: Callable[[int], None]
     ) -> Wish | None:
@@ -82,6 +86,7 @@ class NoLeases:
     def __init__(self) -> None:
         self.on_lost: Callable[[int], None] = lambda ino: None
         self.before_grant: Callable[[], bool] = lambda: True
+        self.before_give: Callable[[int], None] = lambda ino: None
 
     def need(
         self, ino: int, mode: LeaseMode, wait: bool, done: Callable[[int], None]

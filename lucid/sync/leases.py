@@ -92,6 +92,7 @@ class LeaseKeeper:
         """As `on_lost`, where handles that are open for writing had pinned the lease."""
         self.before_grant: Callable[[], bool] = lambda: True
         """Returns when the kernel was told of all that was folded so far; False: not in time."""
+        self.before_give: Callable[[int], None] = lambda ino: None
         self._thread = threading.Thread(target=self._run, name="lucid-leases", daemon=True)
 
     def start(self) -> None:
@@ -581,6 +582,7 @@ class LeaseKeeper:
         is_late = now > giving.since + GIVE_S
         if giving.position < 0:
             if giving.is_placed is None:
+                self.before_give(ino)
                 giving.is_placed = ground.publish_open(ino)
             if giving.is_placed() or is_late:
                 giving.position = ground.last()

@@ -38,6 +38,7 @@ class ScriptedLeases:
     other: Holder | None = None
     on_lost: Callable[[int], None] = lambda ino: None
     before_grant: Callable[[], bool] = lambda: True
+    before_give: Callable[[int], None] = lambda ino: None
 
     def need(
         self, ino: int, mode: LeaseMode, wait: bool, done: Callable[[int], None]

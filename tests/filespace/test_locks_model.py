@@ -40,6 +40,7 @@ class Leases:
     """Withdrawn, but their answer was under way."""
     on_lost: Callable[[int], None] = lambda ino: None
     before_grant: Callable[[], bool] = lambda: True
+    before_give: Callable[[int], None] = lambda ino: None
 
     def need(
         self, ino: int, mode: LeaseMode, wait: bool, done: Callable[[int], None]

@@ -57,11 +57,14 @@ def readable(fs: Filespace, path: str, whole: bytes) -> list[int]:
 
 
 def test_two_segments_that_are_swapped(scene: Scene) -> None:
+    """S-44, S-45."""
     large, other = two_files(scene)
     scene.swap(large, other)
     with scene.connect() as fs:
         assert_refused(fs, "/large", DataError, r"altered|cut short")
+        assert fs.status().problem.startswith("A read of /large failed: ")
         assert_refused(fs, "/other")
+        assert fs.status().problem.startswith("A read of /other failed: ")
         assert (readable(fs, "/large", LARGE), readable(fs, "/other", OTHER)) == ([], [])
         assert fs.read_bytes("/small") == b"small"
         scene.swap(large, other)

@@ -175,6 +175,26 @@ def test_a_database_that_both_write(team: Team) -> None:
         assert not beside(top)
 
 
+def test_what_was_written_through_a_mapping(team: Team) -> None:
+    """S-802: the kernel hands it over though no program asked for that."""
+    a, b = file_of(team, "mapping", b"-" * 8192)
+    with programs(a, b) as (one, other):
+        for program in (one, other):
+            program.ask("globals().update(fd=open_('file'))")
+            program.ask("fcntl.flock(fd, LOCK_EX)")
+            if program is one:
+                program.ask("globals().update(mmap=__import__('mmap'))")
+                program.ask("globals().update(m=mmap.mmap(fd, 8192))")
+                program.ask("m.__setitem__(slice(5000, 5006), b'mapped')")
+                program.ask("fcntl.flock(fd, LOCK_UN)")
+        assert other.ask("os.pread(fd, 6, 5000)") == "b'mapped'"
+        other.ask("os.pwrite(fd, b'MAPPED', 5000)")
+        other.ask("fcntl.flock(fd, LOCK_UN)")
+        one.ask("fcntl.flock(fd, LOCK_EX)")
+        assert one.ask("m[5000:5006]") == "b'MAPPED'"
+    assert not beside(a) and not beside(b)
+
+
 def appended(path: Path) -> Callable[[], bool]:
     return lambda: path.read_bytes().count(b"\n") == 40
 
