@@ -70,7 +70,7 @@ class Locking:
     def __init__(self, surface: Surface, notifier: Notifier) -> None:
         self.locks = Locks(surface.leases, SystemClock(), mark=lock_requests.mark)
         self.locks.on_lost = self._lost
-        surface.leases.before_grant = lambda: notifier.wait_told(TOLD_S)
+        surface.leases.before_grant = lambda ino: notifier.wait_told(TOLD_S, ino)
         surface.leases.before_give = self._hand_over
         self._surface = surface
         self._notifier = notifier

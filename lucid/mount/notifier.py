@@ -109,11 +109,15 @@ class Notifier:
             self._heard += 1
             self._wake.notify_all()
 
-    def wait_told(self, timeout_s: float) -> bool:
-        """Returns when the kernel was told of all that came so far; False: not in time."""
+    def wait_told(self, timeout_s: float, ino: int = 0) -> bool:
+        """Returns when the kernel was told of all that came so far, and of `ino` also when no older
+        read can fill its pages any more; False: not in time."""
         with self._wake:
             upto = self._heard
-            return self._wake.wait_for(lambda: self._told >= upto or self._stopping, timeout_s)
+            return self._wake.wait_for(
+                lambda: (self._told >= upto and ino not in self._held_back) or self._stopping,
+                timeout_s,
+            )
 
     def is_untold(self, ino: int) -> bool:
         """Whether the kernel may still have pages of an inode from before a change."""

@@ -50,9 +50,9 @@ class Leases(Protocol):
     takeover or because no entry of ours came through in time. What was locked under it is not
     protected any more, and must fail from then on."""
 
-    before_grant: Callable[[], bool]
-    """Set once, before use: returns when the kernel was told of all that was folded so far; False:
-    not in time."""
+    before_grant: Callable[[int], bool]
+    """Set once, before use: returns when the kernel was told of all that was folded so far, and has
+    no older pages of an inode; False: not in time."""
 
     before_give: Callable[[int], None]
     """Set once, before use: returns when the kernel has handed over what programs wrote to mappings
@@ -85,7 +85,7 @@ class NoLeases:
 
     def __init__(self) -> None:
         self.on_lost: Callable[[int], None] = lambda ino: None
-        self.before_grant: Callable[[], bool] = lambda: True
+        self.before_grant: Callable[[int], bool] = lambda ino: True
         self.before_give: Callable[[int], None] = lambda ino: None
 
     def need(

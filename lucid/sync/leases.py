@@ -90,8 +90,7 @@ class LeaseKeeper:
         self.on_lost: Callable[[int], None] = lambda ino: None
         self.on_unpinned: Callable[[int], None] = lambda ino: None
         """As `on_lost`, where handles that are open for writing had pinned the lease."""
-        self.before_grant: Callable[[], bool] = lambda: True
-        """Returns when the kernel was told of all that was folded so far; False: not in time."""
+        self.before_grant: Callable[[int], bool] = lambda ino: True
         self.before_give: Callable[[int], None] = lambda ino: None
         self._thread = threading.Thread(target=self._run, name="lucid-leases", daemon=True)
 
@@ -406,7 +405,7 @@ class LeaseKeeper:
             if not ready or not self._is_in_term():
                 return
             is_told = entry.is_told
-        if not is_told and not self.before_grant():
+        if not is_told and not self.before_grant(ino):
             return
         with self._news:
             entry.is_told = True

@@ -37,7 +37,7 @@ class ScriptedLeases:
     told: list[LeaseMode] = field(default_factory=list)
     other: Holder | None = None
     on_lost: Callable[[int], None] = lambda ino: None
-    before_grant: Callable[[], bool] = lambda: True
+    before_grant: Callable[[int], bool] = lambda ino: True
     before_give: Callable[[int], None] = lambda ino: None
 
     def need(

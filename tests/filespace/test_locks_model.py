@@ -39,7 +39,7 @@ class Leases:
     late: list[Asked] = field(default_factory=list)
     """Withdrawn, but their answer was under way."""
     on_lost: Callable[[int], None] = lambda ino: None
-    before_grant: Callable[[], bool] = lambda: True
+    before_grant: Callable[[int], bool] = lambda ino: True
     before_give: Callable[[int], None] = lambda ino: None
 
     def need(

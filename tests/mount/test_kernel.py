@@ -155,6 +155,8 @@ class TestNotifier:
         notifier.listen([Invalidation(5, None), Invalidation(6, None)])
         expected = inode_message(5, pages=False) + inode_message(6)
         assert self.received(pipe[0], len(expected)) == expected
+        assert notifier.wait_told(20.0, 6)
+        assert not notifier.wait_told(0.05, 5), "an older read may still fill pages"
         newer = notifier.transfers.begin(5)
         notifier.transfers.end(5, older)
         assert self.received(pipe[0], len(inode_message(5))) == inode_message(5)
