@@ -244,7 +244,7 @@ class _Composing:
         self._opened.parts.file_maps.forget([draft.ino, *effect.inodes])
         self._opened.files.wrote(op_id, draft.ino)
         self._opened.files.moved(draft.ino, effect.landed_ino)
-        if self._opened.files.leases is not None:
+        if self._opened.files.leases is not None and op_id != draft.ino:
             self._opened.files.leases.placed(draft.ino)
 
     def parts(self) -> None:

@@ -548,6 +548,8 @@ class ReplicaState:
         """Whoever asks for it has read the inode, or reads it with this."""
         if self._watched:
             self._read(ino)
+        if ino not in self._tables.leased:
+            return ()
         row = self._tables.value.get(lease_name(ino))
         return () if row is None else unpack_lease(row.value)
 
@@ -556,10 +558,13 @@ class ReplicaState:
         self._not_pending()
         if self._watched:
             self._write(ino)
-        name = lease_name(ino)
-        if line or self._tables.value.get(name) is not None:
-            row = ValueRow(name, pack_lease(line)) if line else None
-            self._tables.value.put(name, row)
+        tables, name = self._tables, lease_name(ino)
+        if line or ino in tables.leased:
+            tables.value.put(name, ValueRow(name, pack_lease(line)) if line else None)
+            if line:
+                tables.leased.add(ino)
+            else:
+                tables.leased.discard(ino)
 
     def _not_pending(self) -> None:
         if self._trace is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from lucid.format.ops import SegmentRow
 from lucid.meta import schema
+from lucid.meta.lease_rows import LEASE_PREFIX
 from lucid.meta.replica_cache import DentryTable, IdTable, StagedTable, Table, Unwritten
 from lucid.meta.replica_sql import Sql
 
@@ -38,6 +39,7 @@ class Tables(Unwritten):
         self.in_transaction = False
         self._numbers: dict[bytes, int] = {}
         self._segment_rows: dict[int, SegmentRow] = {}
+        self._leased: set[int] | None = None
         self.inode = IdTable(schema.INODE, connection, self)
         self.dentry = DentryTable(schema.DENTRY, connection, self)
         self.version = IdTable(schema.VERSION, connection, self)
@@ -79,6 +81,15 @@ class Tables(Unwritten):
 
     def __getitem__(self, number: int) -> Table:
         return self._all[number]
+
+    @property
+    def leased(self) -> set[int]:
+        """The inodes that somebody has, or waits for, the lease of: few, and each publish asks."""
+        if self._leased is None:
+            sql = "SELECT name FROM value WHERE name >= ? AND name < ?"
+            found = self.query(sql, (LEASE_PREFIX, LEASE_PREFIX + "~"), self.value)
+            self._leased = {int(name[len(LEASE_PREFIX) :], 16) for (name,) in found}
+        return self._leased
 
     def query(self, sql: str, values: Sequence[Any], *tables: Table) -> list[Any]:
         """Rows of a question to SQL that reads `tables`; what they have unwritten goes first."""
@@ -126,6 +137,7 @@ class Tables(Unwritten):
             table.forget()
         self._numbers.clear()
         self._segment_rows.clear()
+        self._leased = None
         self.unwritten = self.writes = 0
         if self.in_transaction:
             self.in_transaction = False
