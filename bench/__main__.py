@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import report
+from bench import ProgramMissing, report
 from bench.bed import TINY, Sizes
 from bench.flames import Flames
 from bench.peer import INSTALLED
@@ -160,7 +160,7 @@ class _Rounds:
         for _ in range(self.runs):
             try:
                 bed = run(self.store, distance, PEERS[name], scenario, self.sizes, self.top)
-            except NotImplementedError as missing:
+            except ProgramMissing as missing:
                 print(f"Left out: {scenario}, {missing}.")
                 return
             except Exception as error:
@@ -213,7 +213,7 @@ def profile(arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
     try:
         flames = Flames(asked.scenario, asked.output)
-    except NotImplementedError as missing:
+    except ProgramMissing as missing:
         raise SystemExit(f"bench: {missing}") from None
     distance = (asked.round_trip, 100.0 if asked.round_trip else 0.0)
     with tempfile.TemporaryDirectory(prefix="lucid-bench-") as folder:

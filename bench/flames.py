@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from bench import ProgramMissing
 from bench.peer import Peer, program
 
 __all__ = ["Flames"]
@@ -18,10 +19,10 @@ class Flames:
     """Records each daemon from its mount to its end: one SVG each, `profile-SCENARIO-N.svg`."""
 
     def __init__(self, scenario: str, folder: Path) -> None:
-        """Raises NotImplementedError when py-spy is not installed."""
+        """Raises ProgramMissing when py-spy is not installed."""
         self._spy = program("py-spy")
         if self._spy is None:
-            raise NotImplementedError("py-spy is not installed: ./build.sh bench peers --install")
+            raise ProgramMissing("py-spy is not installed: ./build.sh bench peers --install")
         self._scenario = scenario
         self._folder = folder
         self._running: list[subprocess.Popen[bytes]] = []

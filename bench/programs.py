@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 
+from bench import ProgramMissing
 from bench.bed import MB, Bed
 from bench.peer import program
 from bench.trees import call
@@ -36,7 +37,7 @@ def fio(bed: Bed) -> None:
     """Four threads read and write 64 KiB at random, seven reads to three writes."""
     tool = program("fio")
     if tool is None:
-        raise NotImplementedError("fio is not installed")
+        raise ProgramMissing("fio is not installed")
     size = max(1 << 20, bed.sizes.large // 8)
     with bed.phase("mix", "close"):
         shown = call(

@@ -35,7 +35,7 @@ SCENARIOS: dict[str, Callable[[Bed], None]] = {
     "sqlite": programs.sqlite,
     "fio": programs.fio,
 }
-"""A scenario raises NotImplementedError where a program that it needs is missing."""
+"""A scenario raises ProgramMissing where a program that it needs is missing."""
 
 RANGE = 8 << 20
 AT_ONCE = 4

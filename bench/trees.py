@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from bench import ProgramMissing
 from bench.bed import Bed
 
 __all__ = ["copy_tree", "git", "names", "small_files", "untar"]
@@ -137,7 +138,7 @@ def untar(bed: Bed) -> None:
 def git(bed: Bed) -> None:
     """git clone of a source tree into the drive; git status after it, and cold."""
     if shutil.which("git") is None:
-        raise NotImplementedError("git is not installed")
+        raise ProgramMissing("git is not installed")
     origin = source_tree(bed)
     call("git", "init", "-q", ".", cwd=origin)
     call("git", "add", ".", cwd=origin)

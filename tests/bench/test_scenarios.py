@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import ProgramMissing
 from bench import __main__ as bench
 from bench.bed import CHUNK, TINY, Bed
 from bench.flames import Flames
@@ -43,7 +44,7 @@ def on_disk(kind: type[Disk], scenario: str, top: Path) -> Bed:
     bed = Bed(kind(Place(top, "", "", "", "")), TINY, os.urandom(CHUNK))
     try:
         SCENARIOS[scenario](bed)
-    except NotImplementedError as missing:
+    except ProgramMissing as missing:
         pytest.skip(str(missing))
     return bed
 
