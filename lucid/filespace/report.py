@@ -175,7 +175,8 @@ def _locks_of(opened: Opened) -> str:
             "none: locks hold on this machine only, until the filespace is under newer rules. When"
             " every machine has this version, run once: lucid gc STORE --delete"
         )
-    return f"{policy}: flock and fcntl locks hold on every machine"
+    also = ", and what is open for writing is locked" if policy == "on-open" else ""
+    return f"{policy}: flock and fcntl locks hold on every machine{also}"
 
 
 def _collection_of(opened: Opened) -> dict[str, Any] | None:
