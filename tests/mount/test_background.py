@@ -186,7 +186,7 @@ def test_sigterm_while_uploads_hang(background: Background) -> None:
     process = background.start_in_foreground("--pending", "7", "--uploads", "2")
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 0
-    assert "7 changes" in background.log
+    assert "changes: 7," in background.log
 
 
 def test_sigterm_while_closing_hangs(background: Background) -> None:
@@ -195,7 +195,7 @@ def test_sigterm_while_closing_hangs(background: Background) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     assert "something hangs" in background.log
-    assert background.log.count("7 changes (7168 bytes) are not in the store yet") == 1
+    assert background.log.count("Not in the store yet: changes: 7, bytes: 7168.") == 1
 
 
 def test_sigterm_while_requests_hang(background: Background) -> None:
