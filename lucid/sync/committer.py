@@ -273,6 +273,7 @@ class Committer:
             if not self._to_compare and self._is_awaited():
                 # Another machine waits for an answer: it need not wait for a look at what is most
                 # likely not there. If something is, the answer comes after it.
+                self._heard_others()
                 self._poll_at = self._clock.monotonic() + ANSWER_S
                 return folded
         if self._to_compare:
@@ -282,9 +283,7 @@ class Committer:
         if self.problem and not self._reader.fork:
             self.problem = ""
         if folded:
-            self._foreign_at = self._clock.monotonic()
-            # Own ops are laid upon it from now on: without the store a restart needs both.
-            self._replica.commit_now()
+            self._heard_others()
         active = self._clock.monotonic() - self._foreign_at < ACTIVE_S
         interval = self._poll_fast_s if active else self._poll_idle_s
         if self.is_told():
@@ -298,6 +297,19 @@ class Committer:
             self._polls += 1
             self._polled.notify_all()
         return folded
+
+    def _heard_others(self) -> None:
+        """Entries of others were folded."""
+        self._foreign_at = self._clock.monotonic()
+        # Own ops are laid upon them from now on: without the store a restart needs both.
+        self._replica.commit_now()
+
+    def _lost(self, result: Lost) -> None:
+        """Another entry has won the number."""
+        self.losses += 1
+        self._fold(self._reader.judge(result.sequence, result.data))
+        self._heard_others()
+        self._poll_at = self._clock.monotonic() + ANSWER_S if self._is_awaited() else 0.0
 
     def _is_awaited(self) -> bool:
         return self._writer is not None and (self.is_asked() or bool(self.alone.next()))
@@ -392,11 +404,7 @@ class Committer:
         self._note(prepared, position)
         result = self._put_ours(prepared)
         if isinstance(result, Lost):
-            self.losses += 1
-            self._fold(self._reader.judge(result.sequence, result.data))
-            self._replica.commit_now()
-            self._foreign_at = self._clock.monotonic()
-            self._poll_at = self._clock.monotonic() + ANSWER_S if self._is_awaited() else 0.0
+            self._lost(result)
             return
         self._replica.commit_entry(
             prepared.sequence, prepared.hash, prepared.body, settles=position
@@ -434,8 +442,7 @@ class Committer:
         self._note(prepared, 0)
         result = self._put_ours(prepared)
         if isinstance(result, Lost):
-            self.losses += 1
-            self._fold(self._reader.judge(result.sequence, result.data))
+            self._lost(result)
             return False
         self._renew_below(prepared.sequence, prepared.body)
         self._replica.commit_entry(prepared.sequence, prepared.hash, prepared.body)
