@@ -10,6 +10,7 @@ import threading
 
 from lucid.data.draft import Draft
 from lucid.engine.hits import HitTable
+from lucid.engine.known import KnownTable
 
 __all__ = ["DraftTable"]
 
@@ -17,9 +18,11 @@ __all__ = ["DraftTable"]
 class DraftTable:
     """Drafts by inode, private ones also by (parent, name)."""
 
-    def __init__(self, hits: HitTable) -> None:
-        """hits: does not serve an inode for as long as it has a draft."""
+    def __init__(self, hits: HitTable, known: KnownTable) -> None:
+        """hits: does not serve an inode for as long as it has a draft. known: is told of all that
+        a draft changes for those who ask for names and attributes."""
         self._hits = hits
+        self._known = known
         self._lock = threading.Lock()
         self._by_ino: dict[int, Draft] = {}
         self._by_name: dict[tuple[int, bytes], Draft] = {}
@@ -42,6 +45,7 @@ class DraftTable:
             found = self._by_ino.setdefault(draft.ino, draft)
             if found is draft:
                 self._hits.shadow(draft.ino)
+                self._known.changed(draft.ino)
                 if draft.private:
                     self._name(draft)
             return found
@@ -52,6 +56,7 @@ class DraftTable:
             if self._by_ino.get(draft.ino) is draft:
                 del self._by_ino[draft.ino]
                 self._hits.unshadow(draft.ino)
+                self._known.changed(draft.ino)
             self._unname(draft)
 
     def unname(self, draft: Draft) -> None:
@@ -80,10 +85,12 @@ class DraftTable:
             if len(self._times) > 10_000:
                 self._times.clear()  # They only sharpen a directory's time until it is published.
             self._times[parent] = max(self._times.get(parent, 0), time_ns)
+            self._known.changed(parent)
 
     def _name(self, draft: Draft) -> None:
         self._by_name[draft.parent, draft.name] = draft
         self._children.setdefault(draft.parent, {})[draft.ino] = draft
+        self._known.name_changed((draft.parent, draft.name))
 
     def _unname(self, draft: Draft) -> None:
         if self._by_name.get((draft.parent, draft.name)) is draft:
@@ -92,3 +99,4 @@ class DraftTable:
             del inside[draft.ino]
             if not inside:
                 del self._children[draft.parent]
+            self._known.name_changed((draft.parent, draft.name))

@@ -26,6 +26,7 @@ from lucid.data.segments import KeySource, StagedSegments
 from lucid.data.upload import Uploader
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.hits import HitTable
+from lucid.engine.known import KnownTable
 from lucid.engine.pool import Pool
 from lucid.engine.reader import Reader
 from lucid.errors import InternalError, ReadOnly
@@ -152,6 +153,9 @@ class _Composing:
         reader = Reader(self._cachemap, pool, ground.geometry.block_size)
         self._reader = BlockReader(self._cachemap, reader, self._fetcher, config.cache_bytes)
         self._hits = HitTable(reader)
+        self._known = KnownTable()
+        self._closing.callback(self._known.end)
+        ground.replica.tell(self._known)
 
     def _make_cache(self) -> Pool:
         ground, state, config = self._ground, self._opened.state, self._ground.config
@@ -211,7 +215,7 @@ class _Composing:
         self._closing.callback(self._uploader.close)
         self._closing.callback(self._memory.close)
         self._staged.upload = self._uploader.submit
-        self._table = DraftTable(self._hits)
+        self._table = DraftTable(self._hits, self._known)
         self._publisher = Publisher(
             self._order,
             self._table,
@@ -277,6 +281,7 @@ class _Composing:
             publisher=self._publisher,
             file_maps=file_maps,
             hits=self._hits,
+            known=self._known,
             next_op_id=self._next_op_id,
         )
         self._opened.files = Files(self._opened.parts)

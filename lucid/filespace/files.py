@@ -12,7 +12,6 @@ import threading
 
 from lucid.data.draft import Draft
 from lucid.data.segments import SegmentState
-from lucid.engine.blockmap import BlockMap
 from lucid.engine.streams import Streams
 from lucid.errors import (
     BadHandle,
@@ -31,6 +30,7 @@ from lucid.errors import (
 from lucid.filespace.leasing import OpenLeases
 from lucid.filespace.parts import Parts, attributes_of, check_name
 from lucid.filespace.surface import Attributes, Invalidation
+from lucid.filespace.writing import Writing
 from lucid.meta.state import InodeRow
 
 __all__ = ["Files", "Handle", "draft_attributes"]
@@ -237,9 +237,9 @@ class Files:
 
     # -- drafts
 
-    def writing(self, handle: Handle) -> _Writing:
+    def writing(self, handle: Handle) -> Writing:
         """The draft of a handle's inode, made if there is none, locked while the context lasts."""
-        return _Writing(self._parts, handle)
+        return Writing(self._parts, handle.ino)
 
     # -- reading and writing
 
@@ -506,6 +506,7 @@ class Files:
 
     def attributes(self, ino: int) -> Attributes:
         parts = self._parts
+        ticket = parts.known.ticket()
         draft = parts.table.get(ino)
         if draft is not None:
             with draft.lock:
@@ -522,7 +523,10 @@ class Files:
             if draft is None:
                 raise NotFound
             return draft_attributes(draft, 1, draft.mode, draft.uid, draft.gid, 0)
-        return self.shown(row)
+        attributes = self.shown(row)
+        if draft is None:
+            parts.known.keep(ticket, attributes)
+        return attributes
 
     def shown(self, row: InodeRow) -> Attributes:
         """stat(2) of an inode that has no draft."""
@@ -536,64 +540,3 @@ class Files:
                 mtime_ns=touched, ctime_ns=max(touched, attributes.ctime_ns)
             )
         return attributes
-
-
-class _Writing:
-    """Holds a draft's lock; makes the draft over the newest version when there is none."""
-
-    def __init__(self, parts: Parts, handle: Handle) -> None:
-        self._parts = parts
-        self._handle = handle
-        self._draft: Draft | None = None
-
-    def __enter__(self) -> Draft:
-        while True:
-            draft = self._parts.table.get(self._handle.ino) or self._make()
-            draft.lock.acquire()
-            if draft.gone:
-                draft.lock.release()
-                continue
-            if draft.failure:
-                draft.lock.release()
-                raise DataError(draft.failure)
-            self._draft = draft
-            return draft
-
-    def __exit__(self, *_exception: object) -> None:
-        assert self._draft is not None
-        self._draft.lock.release()
-
-    def _make(self) -> Draft:
-        parts, handle = self._parts, self._handle
-        # Under the order lock: no op of this device changes the version until the table has it.
-        with parts.order.lock:
-            found = parts.table.get(handle.ino)
-            if found is not None:
-                return found
-            ino = handle.ino
-            row, blockmap = self._newest(ino)
-            draft = Draft(ino, parts.geometry)
-            draft.base = row.version
-            draft.base_map = blockmap if blockmap.size else None
-            draft.base_bytes = row.data_bytes
-            draft.keep = draft.size = row.size
-            draft.parent, draft.name = row.last_parent, row.last_name
-            draft.mode, draft.uid, draft.gid = row.mode, row.uid, row.gid
-            draft.atime_ns, draft.mtime_ns, draft.ctime_ns = (
-                row.atime_ns,
-                row.mtime_ns,
-                row.ctime_ns,
-            )
-            draft.unlinked = not row.nlink
-            return parts.table.add(draft)
-
-    def _newest(self, ino: int) -> tuple[InodeRow, BlockMap]:
-        """The row and the map of one and the same version. Raises NotFound, BadHandle."""
-        while True:
-            row = self._parts.inode(ino)
-            if not stat.S_ISREG(row.mode):
-                raise BadHandle
-            version, blockmap = self._parts.file_maps.at(ino, None)
-            # The sync thread may fold what another machine wrote between the two: look again.
-            if version == row.version:
-                return row, blockmap

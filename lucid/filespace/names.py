@@ -44,6 +44,7 @@ class Names:
     def lookup(self, parent: int, name: bytes) -> Attributes:
         parts = self._parts
         check_name(name)
+        ticket = parts.known.ticket()
         draft = parts.table.named(parent, name)
         if draft is not None:
             return self._files.attributes(draft.ino)
@@ -56,7 +57,10 @@ class Names:
         row = found[1]
         if parts.table.get(row.ino) is not None:
             return self._files.attributes(row.ino)
-        return self._files.shown(row)
+        attributes = self._files.shown(row)
+        if parts.known.keep(ticket, attributes):
+            parts.known.keep_name(ticket, parent, name, row.ino)
+        return attributes
 
     def readdir(self, ino: int, after: int, limit: int) -> Sequence[DirectoryEntry]:
         parts = self._parts
@@ -65,12 +69,20 @@ class Names:
         # Private names first: one that is published meanwhile is then seen in the replica, and
         # the dictionary drops it where both have it.
         limit = min(limit, PAGE_MAX)
+        ticket = parts.known.ticket()
         private = parts.table.children(ino, after)
         rows = parts.replica.readdir_rows(ino, after, limit)
         found: dict[int, DirectoryEntry] = {}
         for read, row in rows:
-            draft = parts.table.get(read.ino)
-            attributes = self._files.attributes(read.ino) if draft else attributes_of(row)
+            if parts.table.get(read.ino) is not None:
+                attributes = self._files.attributes(read.ino)
+            else:
+                attributes = self._files.shown(row)
+                # Whoever lists a directory mostly asks for all of these next. A private file of
+                # the same name is what the name leads to here.
+                is_name = parts.table.named(ino, read.name) is None
+                if parts.known.keep(ticket, attributes) and is_name:
+                    parts.known.keep_name(ticket, ino, read.name, read.ino)
             found[read.id] = DirectoryEntry(read.id, read.name, attributes)
         last = rows[-1][0].id if len(rows) >= limit else None
         for draft in private:

@@ -16,6 +16,7 @@ from lucid.data.reading import BlockReader, MapBuilder
 from lucid.data.segments import StagedSegments
 from lucid.data.upload import Uploader
 from lucid.engine.hits import HitTable
+from lucid.engine.known import KnownTable
 from lucid.errors import NameTooLong, NotDirectory, NotFound, ReadOnly, UsageError
 from lucid.filespace.conflicts import Conflicts
 from lucid.filespace.maps import FileMaps
@@ -63,6 +64,7 @@ class Parts:
     publisher: Publisher
     file_maps: FileMaps
     hits: HitTable
+    known: KnownTable
     next_op_id: Callable[[], int]
     commit_now: Callable[[], None] = lambda: None
     is_online: Callable[[], bool] = lambda: False

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from lucid.engine.hits import HitTable
+from lucid.engine.known import KnownTable
 from lucid.sync.lease_terms import Leases
 
 __all__ = [
@@ -262,7 +263,13 @@ class Surface(Protocol):
 
     @property
     def hits(self) -> HitTable | None:
-        """What the mount may answer without asking; None where there is no such thing."""
+        """Reads that the mount may answer without asking; None where there is no such thing."""
+        ...
+
+    @property
+    def known(self) -> KnownTable | None:
+        """Names and attributes that the mount may answer without asking, once it has begun this;
+        None where there is no such thing."""
         ...
 
     @property
@@ -312,11 +319,6 @@ class Surface(Protocol):
     def remove_xattr(self, ino: int, name: bytes) -> None: ...
 
     # the whole
-    def remember(self, ino: int, count: int = 1) -> None:
-        """The kernel holds `count` more lookups of this inode."""
-        ...
-
-    def forget(self, ino: int, count: int) -> None: ...
     def totals(self) -> Totals: ...
     def sync(self, ino: int | None = None, timeout: float | None = None) -> str:
         """Publish, upload and commit what is pending (of this inode); answers a token."""

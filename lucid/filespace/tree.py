@@ -9,6 +9,7 @@ from typing import Any
 
 from lucid.data.draft import Draft
 from lucid.engine.hits import HitTable
+from lucid.engine.known import KnownTable
 from lucid.errors import DataError, InternalError, TimedOut
 from lucid.filespace.attributes import AttributeOps
 from lucid.filespace.closing import close_filespace
@@ -141,6 +142,10 @@ class Tree:
         return self._parts.hits
 
     @property
+    def known(self) -> KnownTable:
+        return self._parts.known
+
+    @property
     def others(self) -> Together:
         return self._opened.together
 
@@ -181,12 +186,6 @@ class Tree:
         self._attributes.remove_xattr(ino, name)
 
     # -- the whole
-
-    def remember(self, ino: int, count: int = 1) -> None:
-        """Inodes stay in the state without names, so nothing has to be counted."""
-
-    def forget(self, ino: int, count: int) -> None:
-        """See `remember`."""
 
     def totals(self) -> Totals:
         found = self._parts.replica.totals()

@@ -64,6 +64,8 @@ class DirectoryOverlay:
         self._stale: set[int] = set()
         self.inodes = 0
         self.data_bytes = 0
+        self.on_change: Callable[[int], None] = lambda ino: None
+        """Told of each directory for which `get` says something else now."""
 
     def get(self, ino: int) -> tuple[int, int] | None:
         """(latest time, subdirectories to add), or None where nothing is pending."""
@@ -83,12 +85,13 @@ class DirectoryOverlay:
             if found is None:
                 self._rows[ino] = (1, time_ns, subdirectories)
                 self._stale.discard(ino)
-                continue
-            many, latest, total = found
-            if time_ns >= latest:
-                self._stale.discard(ino)
-                latest = time_ns
-            self._rows[ino] = (many + 1, latest, total + subdirectories)
+            else:
+                many, latest, total = found
+                if time_ns >= latest:
+                    self._stale.discard(ino)
+                    latest = time_ns
+                self._rows[ino] = (many + 1, latest, total + subdirectories)
+            self.on_change(ino)
 
     def remove(self, op: PendingOp) -> None:
         self.inodes -= op.inodes
@@ -98,10 +101,11 @@ class DirectoryOverlay:
             if many == 1:
                 del self._rows[ino]
                 self._stale.discard(ino)
-                continue
-            if time_ns == latest:
-                self._stale.add(ino)
-            self._rows[ino] = (many - 1, latest, total - subdirectories)
+            else:
+                if time_ns == latest:
+                    self._stale.add(ino)
+                self._rows[ino] = (many - 1, latest, total - subdirectories)
+            self.on_change(ino)
 
     def settle_latest(self, pending: Iterable[PendingOp]) -> None:
         """Find again the latest time of directories that lost theirs.
@@ -119,6 +123,7 @@ class DirectoryOverlay:
         for ino, time_ns in latest.items():
             many, _, total = self._rows[ino]
             self._rows[ino] = (many, time_ns, total)
+            self.on_change(ino)
         self._stale.clear()
 
     def forgive(self, op: PendingOp) -> None:

@@ -7,6 +7,7 @@ themselves. Not safe for threads: the replica's lock is held around every call.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lucid.meta import schema
@@ -37,13 +38,15 @@ class Unwritten:
 class Table:
     """Rows of one table by key. A key is the first column, or a tuple of the first few."""
 
-    __slots__ = ("_connection", "_owner", "dirty", "rows", "single", "spec")
+    __slots__ = ("_connection", "_owner", "dirty", "on_put", "rows", "single", "spec")
 
     def __init__(self, spec: TableSpec, connection: Sql, owner: Unwritten) -> None:
         self.spec = spec
         self.single = spec.keys == 1
         self.rows: dict[Any, Any] = {}
         self.dirty: dict[Any, None] = {}
+        self.on_put: Callable[[Any], None] | None = None
+        """Told the key of each row that is put, once it stands there."""
         self._connection = connection
         self._owner = owner
 
@@ -75,6 +78,8 @@ class Table:
         if key not in self.dirty:
             self.dirty[key] = None
             self._owner.unwritten += 1
+        if self.on_put is not None:
+            self.on_put(key)
 
     def forget(self) -> None:
         """Drop all rows, the unwritten ones too."""
@@ -132,6 +137,8 @@ class IdTable(Table):
         if key not in self.dirty:
             self.dirty[key] = None
             self._owner.unwritten += 1
+        if self.on_put is not None:
+            self.on_put(key)
 
     def find(self, key: int) -> Any:
         session = key >> 32
@@ -181,6 +188,8 @@ class DentryTable(Table):
         if key not in self.dirty:
             self.dirty[key] = None
             self._owner.unwritten += 1
+        if self.on_put is not None:
+            self.on_put(key)
 
     def is_free(self, key: tuple[int, bytes]) -> bool:
         """Whether this name is known to lead nowhere, without asking SQL. `rows` may say more."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from lucid.engine.known import KnownTable
 from lucid.errors import HistoryFork, InternalError, LocalError, StateDamaged, Stopped
 from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.hashes import ZERO_HASH
@@ -105,6 +106,7 @@ class Writes:
         self._turn = Turn()
         self._broken = ""
         self._closed = False
+        self._known: KnownTable | None = None
         self._connection, self.rebuilt = schema.open_database(path, key)
         try:
             self._load(geometry)
@@ -143,6 +145,16 @@ class Writes:
         self._state.data_bytes = self._place.data_bytes
         self._layers.undo_all()
         self._tables.commit()
+
+    def tell(self, known: KnownTable) -> None:
+        """From now on every change of names and attributes is told to `known`, in the turn in which
+        it is made. Called once, before anybody asks."""
+        with self._turn:
+            self._known = known
+            self._tables.inode.on_put = known.changed
+            self._tables.dentry.on_put = known.name_changed
+            self._tables.directory.on_put = known.changed
+            self._pending.overlay.on_change = known.changed
 
     # Own pending ops
 
@@ -494,6 +506,8 @@ class Writes:
             " unmount and mount again."
         )
         self._turn.end(StateDamaged(self._broken))
+        if self._known is not None:
+            self._known.end()
 
 
 class _Writing:

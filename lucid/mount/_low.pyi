@@ -1,6 +1,7 @@
 """What llfuse lacks, put between it and libfuse.  Import it through `lucid.mount.fuse` only."""
 
 from lucid.engine.hits import HitTable
+from lucid.engine.known import KnownTable
 
 class NoLock:
     """A context manager that does nothing, quickly."""
@@ -10,6 +11,15 @@ class NoLock:
 
 def serve_hits(hits: HitTable | None) -> None:
     """Serve reads from this table; None ends that.  REQUIRES: no worker runs."""
+
+def serve_known(
+    names: KnownTable | None, *, owner: tuple[int, int] | None, block_size: int, valid_ns: int
+) -> None:
+    """Answer lookup and getattr from this table, where it can; None ends that.
+
+    owner: (uid, gid) shown for every inode; None shows the stored ones. valid_ns: how long the
+    kernel may believe it. REQUIRES: no worker runs.
+    """
 
 def work() -> None:
     """Handle requests as one of llfuse's workers does, until the session ends, or nobody needed

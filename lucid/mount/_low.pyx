@@ -5,11 +5,12 @@ llfuse looks its functions up in the libraries loaded before it, and this one co
 
 `fuse_session_receive_buf` is where workers wait for requests, without the GIL; `_turns` decides
 which of them.  Requests that need nothing of Python are answered on the spot: reads and flushes of
-files that the HitTable serves, and xattrs that nobody has.  Requests about locks go to `_locks`;
-libfuse asks the kernel for them because `fuse_lowlevel_new` adds their handlers to llfuse's, and
-`begun` looks at what was agreed.  `work` is what an extra worker runs.
+files that the HitTable serves, names and attributes that the KnownTable has, xattrs that nobody
+has; what the kernel forgets nobody has to know.  Requests about locks go to `_locks`; libfuse asks
+the kernel for them because `fuse_lowlevel_new` adds their handlers to llfuse's, and `begun` looks
+at what was agreed.  `work` is what an extra worker runs.
 
-Written while no worker runs: table, session_of_llfuse.  By one worker, before all other requests:
+Written while no worker runs: table, known, shown, session_of_llfuse.  By one worker, before all other requests:
 agreed.
 """
 
@@ -20,6 +21,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strncmp
 
 from lucid.engine.hits cimport HIT, HitCore, HitTable, hit_knows, hit_read, hit_release
+from lucid.engine.known cimport KnownCore, KnownInode, KnownTable, known_inode, known_name
 from lucid.engine.reader cimport Reply
 from lucid.mount._locks cimport attend, concerns_locks
 from lucid.mount._turns cimport (
@@ -97,6 +99,37 @@ cdef extern from "<linux/fuse.h>" nogil:
         uint64_t fh
     struct fuse_getxattr_in:
         uint32_t size
+    struct fuse_attr:
+        uint64_t ino
+        uint64_t size
+        uint64_t blocks
+        uint64_t atime
+        uint64_t mtime
+        uint64_t ctime
+        uint32_t atimensec
+        uint32_t mtimensec
+        uint32_t ctimensec
+        uint32_t mode
+        uint32_t nlink
+        uint32_t uid
+        uint32_t gid
+        uint32_t rdev
+        uint32_t blksize
+    struct fuse_attr_out:
+        uint64_t attr_valid
+        uint32_t attr_valid_nsec
+        fuse_attr attr
+    struct fuse_entry_out:
+        uint64_t nodeid
+        uint64_t entry_valid
+        uint64_t attr_valid
+        uint32_t entry_valid_nsec
+        uint32_t attr_valid_nsec
+        fuse_attr attr
+    int FUSE_LOOKUP
+    int FUSE_FORGET
+    int FUSE_BATCH_FORGET
+    int FUSE_GETATTR
     int FUSE_READ
     int FUSE_WRITE
     int FUSE_FLUSH
@@ -132,12 +165,24 @@ ctypedef fuse_session *(*New)(
 ctypedef int (*ReplyOpen)(fuse_req *, const fuse_file_info *) noexcept nogil
 ctypedef void (*Init)(void *, fuse_conn_info *) noexcept nogil
 
+# How attributes are shown, and for how long the kernel believes them.
+cdef struct Shown:
+    bint owned          # every inode is shown as `uid`'s and `gid`'s
+    uint32_t uid
+    uint32_t gid
+    uint32_t block_size
+    uint64_t valid_s
+    uint32_t valid_ns
+
 cdef enum:
     # A write of more bytes is sealed and stored without the interpreter.
     SHORT_WRITE = 32768
+    SECOND_NS = 1_000_000_000
 
 cdef fuse_session *session_of_llfuse = NULL
 cdef HitCore *table = NULL
+cdef KnownCore *known = NULL
+cdef Shown shown
 cdef int sessions = 0
 cdef uint64_t refused = 0
 cdef unsigned int agreed = 0
@@ -192,6 +237,63 @@ cdef bint serve_flush(
     return True
 
 
+cdef void fill(const KnownInode *inode, fuse_attr *attr) noexcept nogil:
+    """stat(2) as the kernel wants it.  Times before 1970 have negative seconds, as llfuse has them
+    too."""
+    attr.ino = <uint64_t>inode.ino
+    attr.size = <uint64_t>inode.size
+    attr.blocks = <uint64_t>inode.blocks
+    attr.atime = <uint64_t>seconds(inode.atime_ns, &attr.atimensec)
+    attr.mtime = <uint64_t>seconds(inode.mtime_ns, &attr.mtimensec)
+    attr.ctime = <uint64_t>seconds(inode.ctime_ns, &attr.ctimensec)
+    attr.mode = inode.mode
+    attr.nlink = inode.nlink
+    attr.uid = shown.uid if shown.owned else inode.uid
+    attr.gid = shown.gid if shown.owned else inode.gid
+    attr.rdev = inode.rdev
+    attr.blksize = shown.block_size
+
+
+cdef int64_t seconds(int64_t time_ns, uint32_t *rest) noexcept nogil:
+    """Whole seconds, rounded down, and the nanoseconds that are left."""
+    cdef int64_t whole = time_ns // SECOND_NS
+    if whole * SECOND_NS > time_ns:
+        whole -= 1
+    rest[0] = <uint32_t>(time_ns - whole * SECOND_NS)
+    return whole
+
+
+cdef bint serve_getattr(int fd, const fuse_in_header *header) noexcept nogil:
+    cdef KnownInode found
+    cdef fuse_attr_out out
+    if known == NULL or not known_inode(known, <int64_t>header.nodeid, &found):
+        return False
+    memset(&out, 0, sizeof(out))
+    out.attr_valid = shown.valid_s
+    out.attr_valid_nsec = shown.valid_ns
+    fill(&found, &out.attr)
+    reply(fd, header.unique, 0, &out, sizeof(out))
+    return True
+
+
+cdef bint serve_lookup(
+    int fd, const fuse_in_header *header, const char *name, size_t length) noexcept nogil:
+    """The name ends with a zero.  '.' and '..' are in no table."""
+    cdef KnownInode found
+    cdef fuse_entry_out out
+    if known == NULL or name[length - 1] != 0:
+        return False
+    if not known_name(known, <int64_t>header.nodeid, name, length - 1, &found):
+        return False
+    memset(&out, 0, sizeof(out))
+    out.nodeid = <uint64_t>found.ino
+    out.entry_valid = out.attr_valid = shown.valid_s
+    out.entry_valid_nsec = out.attr_valid_nsec = shown.valid_ns
+    fill(&found, &out.attr)
+    reply(fd, header.unique, 0, &out, sizeof(out))
+    return True
+
+
 cdef bint refuse_xattr(int fd, const fuse_in_header *header, const char *name) noexcept nogil:
     """security.* and system.* are never stored: the kernel asks for one before every write."""
     global refused
@@ -222,6 +324,13 @@ cdef bint serve(int fd, const char *request, size_t length) noexcept nogil:
     if length < sizeof(fuse_in_header):
         return False
     length -= sizeof(fuse_in_header)
+    if header.opcode in (FUSE_FORGET, FUSE_BATCH_FORGET):
+        # It has no answer.
+        return True
+    if header.opcode == FUSE_GETATTR:
+        return serve_getattr(fd, header)
+    if header.opcode == FUSE_LOOKUP and length > 0:
+        return serve_lookup(fd, header, body, length)
     if header.opcode == FUSE_READ and length >= sizeof(fuse_read_in):
         return serve_read(fd, header, <const fuse_read_in *>body)
     if header.opcode == FUSE_WRITE and length >= sizeof(fuse_write_in):
@@ -356,6 +465,17 @@ def serve_hits(HitTable hits):
     _kept = hits
 
 
+def serve_known(KnownTable names, *, owner, uint32_t block_size, uint64_t valid_ns):
+    global known, shown, _kept_names
+    known = NULL if names is None else &names.core
+    _kept_names = names
+    shown.owned = owner is not None
+    shown.uid, shown.gid = (0, 0) if owner is None else owner
+    shown.block_size = block_size
+    shown.valid_s = valid_ns // SECOND_NS
+    shown.valid_ns = <uint32_t>(valid_ns % SECOND_NS)
+
+
 cdef void work_on(fuse_session *session, fuse_chan *channel, fuse_buf *buffer) noexcept nogil:
     cdef size_t room = buffer.size
     cdef fuse_chan *asked
@@ -415,6 +535,7 @@ def stats():
 
 
 _kept = None
+_kept_names = None
 real_receive = <Receive>dlsym(RTLD_NEXT, "fuse_session_receive_buf")
 real_exited = <Exited>dlsym(RTLD_NEXT, "fuse_session_exited")
 real_reply_open = <ReplyOpen>dlsym(RTLD_NEXT, "fuse_reply_open")

@@ -111,31 +111,22 @@ class Operations:
 
     # --- Names ---------------------------------------------------------------------------------
 
-    def _given(self, attributes: Attributes) -> llfuse.EntryAttributes:
-        """The answer that makes the kernel hold one more lookup of this inode."""
-        self._surface.remember(attributes.ino)
-        return self._entry(attributes)
-
     @answered
     def lookup(
         self, parent: int, name: bytes, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
         try:
             if name == b".":
-                return self._given(self._surface.attributes(parent))
+                return self._entry(self._surface.attributes(parent))
             if name == b"..":
-                return self._given(self._surface.attributes(self._surface.parent(parent)))
-            return self._given(self._surface.lookup(parent, name))
+                return self._entry(self._surface.attributes(self._surface.parent(parent)))
+            return self._entry(self._surface.lookup(parent, name))
         except NotFound:
             return self._entry.absent()
 
     def forget(self, inodes: Iterable[tuple[int, int]]) -> None:
-        """Never raises: nobody waits for this answer, and an error would end the mount."""
-        for ino, count in inodes:
-            try:
-                self._surface.forget(ino, count)
-            except Exception:
-                log.exception("forget of inode %d failed", ino)
+        """The low extension takes these: an inode stays in the state without names, so nobody has
+        to know what the kernel holds."""
 
     @answered
     def getattr(self, ino: int, ctx: llfuse.RequestContext) -> llfuse.EntryAttributes:
@@ -190,27 +181,27 @@ class Operations:
         self, parent: int, name: bytes, mode: int, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
         mode, uid, gid = self._owner_of_new(parent, mode, ctx)
-        return self._given(self._surface.mkdir(parent, name, mode, uid, gid))
+        return self._entry(self._surface.mkdir(parent, name, mode, uid, gid))
 
     @answered
     def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
         mode, uid, gid = self._owner_of_new(parent, mode, ctx)
-        return self._given(self._surface.mknod(parent, name, mode, rdev, uid, gid))
+        return self._entry(self._surface.mknod(parent, name, mode, rdev, uid, gid))
 
     @answered
     def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
         _, uid, gid = self._owner_of_new(parent, stat.S_IFLNK | 0o777, ctx)
-        return self._given(self._surface.symlink(parent, name, target, uid, gid))
+        return self._entry(self._surface.symlink(parent, name, target, uid, gid))
 
     @answered
     def link(
         self, ino: int, parent: int, name: bytes, ctx: llfuse.RequestContext
     ) -> llfuse.EntryAttributes:
-        return self._given(self._surface.link(ino, parent, name))
+        return self._entry(self._surface.link(ino, parent, name))
 
     @answered
     def unlink(self, parent: int, name: bytes, ctx: llfuse.RequestContext) -> None:
@@ -295,7 +286,7 @@ class Operations:
                 raise
             # Another machine made the name after the kernel had looked for it in vain.
             handle, attributes = self._open_existing(parent, name, flags)
-        return self._opened(handle, flags), self._given(attributes)
+        return self._opened(handle, flags), self._entry(attributes)
 
     def _open_existing(self, parent: int, name: bytes, flags: int) -> tuple[FileHandle, Attributes]:
         found = self._surface.lookup(parent, name)

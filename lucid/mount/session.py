@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lucid.engine.known import KnownTable
 from lucid.errors import FuseMissing, InternalError, MountError
 from lucid.filespace.surface import Surface
 from lucid.mount import mountpoint
+from lucid.mount.answers import TIMEOUT_S
 from lucid.mount.crew import Crew
 from lucid.mount.fuse import check_locks, check_low, llfuse, low
 from lucid.mount.locking import Locking
@@ -68,7 +70,7 @@ class Session:
         self._crew = Crew(EXTRA_WORKERS)
         self._on_ready = on_ready
         self._mounted: mountpoint.Mount | None = None
-        owner = None if options.owners else (os.getuid(), os.getgid())
+        owner = self._owner = None if options.owners else (os.getuid(), os.getgid())
         self._locking = Locking(surface, self._notifier)
         self.locks = self._locking.locks
         self._operations = Operations(
@@ -138,8 +140,17 @@ class Session:
             llfuse.close(unmount=True)
             raise
         low.serve_hits(self._surface.hits)
+        self._serve_known(self._surface.known)
         self._locking.start(self._operations.allocate)
         return fd
+
+    def _serve_known(self, known: KnownTable | None) -> None:
+        if known is not None:
+            known.begin()
+        low.serve_known(
+            known, owner=self._owner, block_size=self._surface.block_size,
+            valid_ns=int(TIMEOUT_S * 1e9),
+        )  # fmt: skip
 
     def _serve(self) -> int | None:
         self._crew.start()
@@ -181,6 +192,9 @@ class Session:
             self._notifier.stop()
         llfuse.close(unmount=True)
         low.serve_hits(None)
+        self._serve_known(None)
+        if self._surface.known is not None:
+            self._surface.known.end()
 
 
 def _fuse_descriptors() -> Iterator[int]:

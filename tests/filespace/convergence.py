@@ -30,6 +30,7 @@ from lucid.meta.replica import Replica
 from lucid.store.faulty import FaultPlan, FaultyStore
 from lucid.store.memory import MemoryStore
 from tests.filespace.gate import Gate, GatedStore
+from tests.filespace.knowing import Knowing
 from tests.filespace.spaces import BLOCK, PASSPHRASE, WAIT_S, Space, open_on, parts_of
 from tests.meta.states import hash_of, replica_rows
 
@@ -124,6 +125,7 @@ class Client:
                 fs.sync(timeout=WAIT_S)
                 assert fs.refresh(WAIT_S)
             self.gate.shut()
+        self.knowing = Knowing(fs.tree)
         return fs
 
     @property
@@ -299,6 +301,7 @@ class Team:
         client = self.clients[who % len(self.clients)]
         try:
             do(client, one, other)
+            client.knowing.look()
         except (NamespaceError, UsageError):
             return
         except StoreError:
@@ -323,6 +326,8 @@ class Team:
 
     def check(self) -> None:
         """REQUIRES: quiet. Raises Parted or Missing."""
+        for client in self.clients:
+            client.knowing.look()
         first, *others = self.clients
         rows, digest = replica_rows(first.replica), hash_of(first.replica)
         for client in self.clients:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lucid.errors import StoreUnavailable
 from tests.filespace.drive_model import ROOT, ModelDrive, ModelFile, OpenFile, Place
+from tests.filespace.knowing import Knowing
 from tests.filespace.spaces import BLOCK, WAIT_S, Space, parts_of
 
 NAMES = (b"a", b"b", b"c", b"d.txt")
@@ -41,6 +42,7 @@ class DriveMachine(RuleBasedStateMachine):
         self.model = ModelDrive()
         self.touched: set[ModelFile] = set()
         self.fs = self.space.connect("0", read_timeout_s=5.0)
+        self.knowing = Knowing(self.tree)
         self.inner = self.tree.mkdir(ROOT, b"inner", 0o755, 0, 0).ino
 
     @property
@@ -272,6 +274,7 @@ class DriveMachine(RuleBasedStateMachine):
     def _reopen(self) -> None:
         plan = self.space.plans.get(self.name)
         self.fs = self.space.connect(self.name, plan=_again(self.offline), read_timeout_s=5.0)
+        self.knowing = Knowing(self.tree)
         del plan
 
     # -- comparing
@@ -289,6 +292,10 @@ class DriveMachine(RuleBasedStateMachine):
             return None
         finally:
             self.tree.release(handle)
+
+    @invariant()
+    def answers_are_true(self) -> None:
+        self.knowing.look()
 
     @invariant()
     def names_agree(self) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from lucid import errors
 from lucid.engine.hits import HitTable
+from lucid.engine.known import KnownTable
 from lucid.filespace.surface import (
     Attributes,
     DirectoryEntry,
@@ -49,8 +50,6 @@ class Node:
     blocks: dict[int, bytearray] = field(default_factory=dict)
     names: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # -> cookie, ino
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
-    lookups: int = 0
-    handles: int = 0
 
     def is_directory(self) -> bool:
         return stat.S_ISDIR(self.mode)
@@ -91,6 +90,7 @@ class MemorySurface:
         self._never = threading.Event()
         self.closed = False
         self.hits: HitTable | None = None
+        self.known: KnownTable | None = None
         self.older = None
         self.others = None
         self.leases: Leases = NoLeases()
@@ -158,10 +158,6 @@ class MemorySurface:
         self._touch(directory, content=True)
         return self._attributes(node)
 
-    def _drop(self, node: Node) -> None:
-        if node.nlink <= 0 and node.lookups <= 0 and node.handles <= 0:
-            self._nodes.pop(node.ino, None)
-
     def _remove_name(self, directory: Node, name: bytes) -> None:
         _, ino = directory.names.pop(name)
         node = self._node(ino)
@@ -172,7 +168,6 @@ class MemorySurface:
             node.nlink -= 1
         self._touch(node)
         self._touch(directory, content=True)
-        self._drop(node)
 
     # --- Names ---------------------------------------------------------------------------------
 
@@ -328,7 +323,6 @@ class MemorySurface:
         with self._lock:
             node = Node(self._new_id(), stat.S_IFREG | stat.S_IMODE(mode), uid, gid)
             attributes = self._add(parent, name, node)
-            node.handles += 1
             return Handle(node.ino, flags), attributes
 
     def open(self, ino: int, flags: int) -> FileHandle:
@@ -340,7 +334,6 @@ class MemorySurface:
             if flags & os.O_TRUNC:
                 self._cut(node, 0)
                 self._touch(node, content=True)
-            node.handles += 1
             return Handle(ino, flags)
 
     def _cut(self, node: Node, size: int) -> None:
@@ -421,11 +414,9 @@ class MemorySurface:
     def release(self, handle: FileHandle) -> None:
         self._called("release")
         with self._lock:
-            node = self._open_node(handle)
+            self._open_node(handle)
             assert isinstance(handle, Handle)
             handle.closed = True
-            node.handles -= 1
-            self._drop(node)
 
     # --- Extended attributes -------------------------------------------------------------------
 
@@ -465,18 +456,6 @@ class MemorySurface:
                 raise errors.NoData()
 
     # --- The whole -----------------------------------------------------------------------------
-
-    def remember(self, ino: int, count: int = 1) -> None:
-        with self._lock:
-            self._node(ino).lookups += count
-
-    def forget(self, ino: int, count: int) -> None:
-        self._called("forget")
-        with self._lock:
-            node = self._nodes.get(ino)
-            if node is not None and ino != ROOT:
-                node.lookups -= count
-                self._drop(node)
 
     def inodes(self) -> set[int]:
         """The inodes that exist, with a name or without."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 from lucid.errors import FuseMissing
 from lucid.filespace import Filespace
+from lucid.filespace.surface import Invalidation
 from lucid.mount import fuse, mountpoint
 from lucid.mount.fuse import low, turns
 from lucid.mount.options import MountOptions
@@ -167,6 +169,7 @@ class Mounted:
         ready = threading.Event()
         session = Session(space.tree, point, MountOptions(), on_ready=ready.set)
         self.locks = session.locks
+        self.notifier = session._notifier
         self.thread = threading.Thread(target=session.run)
         self.thread.start()
         assert ready.wait(WAIT_S)
@@ -178,6 +181,19 @@ class Mounted:
             cwd=self.point, capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
         return done.stdout.strip()
+
+    def forget_all(self) -> None:
+        """The kernel forgets every name and all attributes that there are."""
+        waiting, told = [1], [Invalidation(1, None)]
+        while waiting:
+            directory = waiting.pop()
+            for entry in self.space.tree.readdir(directory, 0, 500):
+                told += [Invalidation(directory, entry.name)]
+                told += [Invalidation(entry.attributes.ino, None)]
+                if stat.S_ISDIR(entry.attributes.mode):
+                    waiting.append(entry.attributes.ino)
+        self.notifier.listen(told)
+        assert self.notifier.wait_told(WAIT_S)
 
     def hits(self) -> int:
         return self.space.tree.hits.stats()["hits"]
