@@ -10,8 +10,8 @@ has; what the kernel forgets nobody has to know.  Requests about locks go to `_l
 the kernel for them because `fuse_lowlevel_new` adds their handlers to llfuse's, and `begun` looks
 at what was agreed.  `work` is what an extra worker runs.
 
-Written while no worker runs: table, known, shown, session_of_llfuse.  By one worker, before all other requests:
-agreed.
+Written while no worker runs: table, known, shown, session_of_llfuse.  By one worker, before all
+other requests: agreed.
 """
 
 from libc.errno cimport EINTR, EIO, EOPNOTSUPP, errno
