@@ -24,6 +24,7 @@ from lucid.filespace.surface import Attributes, DirectoryEntry, FileHandle, Surf
 from lucid.mount.allocating import allocate
 from lucid.mount.answers import EntryMaker, answered
 from lucid.mount.fuse import llfuse, low
+from lucid.mount.listing import OpenDirectory
 from lucid.mount.notifier import Notifier
 
 __all__ = ["Operations"]
@@ -43,7 +44,6 @@ every write."""
 
 SELF_COOKIE, PARENT_COOKIE = 1, 2
 """Of '.' and '..'. The cookies of a filespace's entries begin far above."""
-READDIR_BATCH = 512
 
 Listing = Iterator[tuple[bytes, llfuse.EntryAttributes, int]]
 
@@ -51,7 +51,7 @@ Listing = Iterator[tuple[bytes, llfuse.EntryAttributes, int]]
 class Operations:
     """Answers requests until `destroy`.
 
-    Guarded by the GIL (single dict operations): _handles, _appending.
+    Guarded by the GIL (single dict operations): _handles, _directories, _appending.
     Write once: everything else.
     """
 
@@ -76,6 +76,7 @@ class Operations:
         self._transfers = notifier.transfers
         self._locks = locks
         self._handles: dict[int, FileHandle] = {}
+        self._directories: dict[int, OpenDirectory] = {}
         self._appending: set[int] = set()
         self._numbers = itertools.count(1)
 
@@ -227,27 +228,36 @@ class Operations:
         """Not asked: with default_permissions the kernel decides by itself."""
         raise llfuse.FUSEError(errno.ENOSYS)
 
-    # --- Directories: the handle is the inode number -------------------------------------------
+    # --- Directories ---------------------------------------------------------------------------
 
     @answered
     def opendir(self, ino: int, ctx: llfuse.RequestContext) -> int:
-        return ino
+        fh = next(self._numbers)
+        self._directories[fh] = OpenDirectory(ino)
+        return fh
 
     @answered
     def releasedir(self, fh: int) -> None:
-        """Nothing is held for a directory."""
+        self._directories.pop(fh, None)
 
     @answered
     def fsyncdir(self, fh: int, datasync: bool) -> None:
-        self._surface.fsync_directory(fh)
+        self._surface.fsync_directory(self._directory(fh).ino)
 
     @answered
     def readdir(self, fh: int, offset: int) -> Listing:
         """Entries after cookie `offset`. llfuse takes as many as fit and drops the rest."""
+        directory = self._directory(fh)
+        ino = directory.ino
+        above = ino if offset >= PARENT_COOKIE else self._surface.parent(ino)
         after = offset if offset > PARENT_COOKIE else 0
-        found = self._surface.readdir(fh, after, READDIR_BATCH)
-        above = fh if offset >= PARENT_COOKIE else self._surface.parent(fh)
-        return _listing(fh, above, offset, found)
+        return _listing(ino, above, offset, directory.after(self._surface, after))
+
+    def _directory(self, fh: int) -> OpenDirectory:
+        try:
+            return self._directories[fh]
+        except KeyError:
+            raise llfuse.FUSEError(errno.EBADF) from None
 
     # --- Files ---------------------------------------------------------------------------------
 

@@ -12,8 +12,6 @@ __all__ = ["Knowing", "StaleAnswer"]
 
 What = "tuple[int, bytes] | int"
 """A name in its directory, or an inode."""
-TRIES = 5
-"""Looks at one thing: the sync thread may change it between two questions."""
 
 
 class StaleAnswer(AssertionError):
@@ -33,12 +31,19 @@ class Knowing:
 
     def look(self) -> None:
         """Raises StaleAnswer. What was seen before is asked for too, gone or not."""
-        # Before anything else is asked: a fresh answer would take the place of a stale one.
+        # All of them before anything is asked: a fresh answer takes the place of a stale one.
         known = self._tree.known
+        ticket = known.ticket()
+        answers: list[tuple[What, tuple[int, ...] | None]]
         answers = [(name, known.name(*name)) for name in self._names]
         answers += [(ino, known.inode(ino)) for ino in self._inodes]
         for what, answer in answers:
-            self._hold(what, answer)
+            true = self._ask(what)
+            if known.ticket() != ticket:
+                break  # The sync thread changed something meanwhile: who is right cannot be told.
+            if answer is not None and answer != true:
+                raise StaleAnswer(f"{what}: {answer} instead of {true}")
+            self.answers += answer is not None
         waiting = [1]
         while waiting:
             directory = waiting.pop()
@@ -62,15 +67,3 @@ class Knowing:
             return self._tree.attributes(what)
         except NotFound:
             return None
-
-    def _hold(self, what: What, answer: tuple[int, ...] | None) -> None:
-        known = self._tree.known
-        for _ in range(TRIES):
-            if answer is None:
-                return
-            true = self._ask(what)
-            if answer == true:
-                self.answers += 1
-                return
-            answer = known.name(*what) if isinstance(what, tuple) else known.inode(what)
-        raise StaleAnswer(f"{what}: {answer} instead of {true}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,3 +167,41 @@ def test_changes_of_others_are_seen_when_they_are_heard(mounted: Mounted, space:
         mounted.forget_all()
         assert (mounted.point / "d" / "f6").stat().st_size == 6
         mounted.run(LIST_AND_STAT, "d")
+
+
+MAKE_MANY = """
+import os, sys
+os.mkdir("many")
+for at in range(int(sys.argv[1])):
+    os.symlink("x", f"many/f{at}")
+"""
+LIST_SLOWLY = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+libc.opendir.restype = libc.readdir.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.opendir(sys.argv[1].encode()))
+count = 0
+while entry := libc.readdir(stream):
+    count += 1
+    if count == 250:
+        print(ctypes.string_at(entry + 19).decode(), flush=True)
+        sys.stdin.readline()
+print(count, flush=True)
+"""
+
+
+def test_a_listing_that_goes_on_shows_what_is_there_by_then(mounted: Mounted) -> None:
+    """Of what was read ahead nothing is shown that has gone meanwhile (S-37). The C library asks
+    for 32 KiB at a time."""
+    count = 2500
+    mounted.run(MAKE_MANY, count)
+    with subprocess.Popen(
+        [sys.executable, "-c", LIST_SLOWLY, mounted.point / "many"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as lister:  # fmt: skip
+        assert lister.stdout is not None and lister.stdin is not None
+        assert lister.stdout.readline().strip()
+        for at in range(count):
+            (mounted.point / "many" / f"f{at}").unlink()
+        rest, _ = lister.communicate("\n", timeout=60)
+    assert 250 <= int(rest) <= 32 * 1024 // 32 + 2
