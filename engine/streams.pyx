@@ -5,8 +5,9 @@ should be on its way.  Sequential readers are followed, up to four at once; rand
 nothing.  One mutex, a leaf; any thread may call, without the GIL.
 
 Policy: a read that begins at offset 0 opens a stream with a window of 1 MiB; a second read that
-goes on where an earlier one ended opens one with a window of one block.  The window doubles when
-the reader has used up half of what was asked for ahead, up to a limit.  What is asked for takes no
+goes on where an earlier one ended opens one with a window of one block.  When the reader has used
+up half of what was asked for ahead the window doubles, from 1 MiB on it becomes four times as
+large, up to a limit.  What is asked for takes no
 memory, only cache: the limit is a small part of that.
 Requests of the kernel come out of order and a little back, and short skips forward keep a stream.
 """
@@ -106,7 +107,9 @@ cdef bint follow(
         return False
     from_[0] = stream.asked
     if stream.asked > stream.position or stream.asked != end:
-        stream.window = least(stream.window * 2, core.window_max)
+        # From the start of a file it is likely that all of it is wanted.
+        stream.window = least(
+            stream.window * (4 if stream.window >= WINDOW_AT_FIRST else 2), core.window_max)
     stream.asked = least(size, stream.position + stream.window)
     upto[0] = stream.asked
     return upto[0] > from_[0]

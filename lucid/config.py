@@ -72,11 +72,11 @@ class Config:
     pool_bytes: int = 16 * MiB
     """Opened blocks kept for reads that are not aligned to blocks. Part of the memory budget."""
 
-    upload_workers: int = 4
+    upload_workers: int = 6
     """Segments on their way to the store at once."""
 
-    fetch_workers: int = 8
-    """GETs under way at once; half of them are kept for reads somebody waits for."""
+    fetch_workers: int = 10
+    """GETs under way at once; three of them are kept for reads somebody waits for."""
 
     read_timeout_s: float = 30.0
     """How long a read waits for the store before it fails with EIO."""

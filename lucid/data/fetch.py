@@ -2,7 +2,7 @@
 
 Threads: `fetch_workers` threads named lucid-fetch-N, started here. A read that misses calls
 `demand` and waits (bounded) until its units are there; read-ahead calls `ahead` and never waits.
-Demand goes first, and read-ahead never takes more than half of the workers.
+Demand goes first, and read-ahead never takes the last RESERVED workers.
 
 A flight is one ranged GET. Whole units become present, and waiters go on, while the rest of the
 body still arrives. The lock guards the queues and the table of units under way; it is never held
@@ -12,6 +12,7 @@ over I/O.
 from __future__ import annotations
 
 import logging
+import mmap
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -31,18 +32,20 @@ from lucid.format.names import segment_key
 from lucid.store.base import ObjectStore
 from lucid.types import Clock
 
-__all__ = ["Fetcher", "Source"]
+__all__ = ["GET_MAX", "Fetcher", "Source"]
 
 log = logging.getLogger(__name__)
 
 UNIT = 64 * 1024
-GET_MAX = 4 * 1024 * 1024
-"""Largest GET: large enough that a round trip of 20 ms is small beside it, small enough for four
-at once in memory."""
+GET_MAX = 4 * 1024 * 1024 + UNIT
+"""Largest GET: large enough that a round trip of 20 ms is small beside it, small enough for several
+at once in memory. Two of them bring a segment of 8 MiB, which is a little more with its tags."""
 FILL_STEP = 256 * 1024
 """Bytes that are written to the cache at once, while nobody waits for less."""
 AHEAD_MAX = 64
-SPARE_BUFFERS = 4
+SPARE_BUFFERS = 8
+RESERVED = 3
+"""Workers that read-ahead leaves to reads that somebody waits for."""
 SILENT_TIMEOUT_S = 5.0
 """How long a read waits when one before it waited in vain and nothing came since. The kernel asks
 again for a page that its read-ahead did not get, and a program for the next file: with the whole
@@ -69,7 +72,7 @@ class _Flight:
         self.arrived = 0
         self.done = False
         self.error: LucidError | None = None
-        self.data: bytearray | None = None
+        self.data: mmap.mmap | None = None
         """Kept for the waiters only where the cache would not take it."""
 
 
@@ -99,9 +102,9 @@ class Fetcher:
         self._demand: deque[_Flight] = deque()
         self._ahead: deque[_Flight] = deque()
         self._ahead_running = 0
-        self._ahead_limit = max(1, workers // 2)
+        self._ahead_limit = max(1, workers - RESERVED)
         self._units: dict[tuple[int, int], _Flight] = {}
-        self._spare: list[bytearray] = []
+        self._spare: list[mmap.mmap] = []
         self._flights = 0
         """How many have begun so far: each has its number."""
         self._closed = False
@@ -307,7 +310,7 @@ class Fetcher:
                 self._give_buffer(buffer)
         self._cache.make_room()
 
-    def _get(self, flight: _Flight, buffer: bytearray) -> bool:
+    def _get(self, flight: _Flight, buffer: mmap.mmap) -> bool:
         """Run one GET. True when the buffer now belongs to the waiters."""
         segment = self._map.segment_id(flight.slot)
         store = self._store if flight.demand else self._background
@@ -347,7 +350,7 @@ class Fetcher:
         self.problem = ""
         return keep
 
-    def _tell(self, flight: _Flight, arrived: int, data: bytearray | None) -> None:
+    def _tell(self, flight: _Flight, arrived: int, data: mmap.mmap | None) -> None:
         with flight.news:
             flight.arrived = arrived
             if data is not None:
@@ -366,13 +369,14 @@ class Fetcher:
             flight.news.notify_all()
         self._map.release(flight.slot)
 
-    def _take_buffer(self) -> bytearray:
+    def _take_buffer(self) -> mmap.mmap:
+        """GET_MAX bytes. Pages that nothing was written to take no memory and no time."""
         with self._lock:
             if self._spare:
                 return self._spare.pop()
-        return bytearray(GET_MAX)
+        return mmap.mmap(-1, GET_MAX)
 
-    def _give_buffer(self, buffer: bytearray) -> None:
+    def _give_buffer(self, buffer: mmap.mmap) -> None:
         with self._lock:
             if len(self._spare) < SPARE_BUFFERS:
                 self._spare.append(buffer)

@@ -105,11 +105,11 @@ class MemoryBudget:
 
     def __init__(self, total: int, pool: int) -> None:
         rest = total - pool
-        self.writing = Share("writing", rest * 4 // 10)
+        self.writing = Share("writing", rest * 30 // 100)
         """Parts of blocks that are being written."""
-        self.uploading = Share("uploading", rest * 3 // 10)
+        self.uploading = Share("uploading", rest * 46 // 100)
         """Segments on their way to the store."""
-        self.fetching = Share("fetching", rest * 3 // 10)
+        self.fetching = Share("fetching", rest * 24 // 100)
         """Buffers of GETs, demand and read-ahead together; demand never waits for it."""
 
     def taken(self) -> int:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from lucid.data.fetch import Fetcher
+from lucid.data.fetch import GET_MAX, Fetcher
+from lucid.data.pack_ahead import PackStreams
 from lucid.data.segments import KeySource
 from lucid.engine import errors as engine_errors
 from lucid.engine.blockmap import BlockMap
@@ -24,6 +25,9 @@ __all__ = ["READ_MAX", "BlockReader", "MapBuilder"]
 READ_MAX = 1024 * 1024
 LARGE_SHARE = 4
 """A file is large when it would take more than this part of the cache."""
+SMALL_FILE = 1024 * 1024
+"""Files up to this lie together with others in a segment, in the order in which they were closed.
+"""
 ATTEMPTS = 8
 """A block may be evicted between its fetch and its read; more often than this is a fault."""
 
@@ -111,12 +115,15 @@ class BlockReader:
         self._reader = reader
         self._fetcher = fetcher
         self._large = cache_bytes // LARGE_SHARE
+        self._packs = PackStreams(cachemap)
 
     def read(self, blockmap: BlockMap, offset: int, length: int) -> ReadBuffer:
         """The bytes [offset, offset + length), cut to the size; at most READ_MAX.
 
         Raises CorruptBlock, CorruptObject or StoreUnavailable, all EIO.
         """
+        if offset == 0 and blockmap.size <= SMALL_FILE:
+            self._neighbours(blockmap)
         distrusted: set[tuple[int, int]] = set()
         unreadable: set[int] = set()
         left = ATTEMPTS
@@ -174,12 +181,31 @@ class BlockReader:
         What is read from end to end and takes much of the cache is the first to leave it again: a
         film that is looked at once must not push out what is worked on.
         """
-        needs = blockmap.needs(offset, length)
+        needs = self._to_the_end(blockmap, offset, length)
         begun = self._fetcher.ahead(needs)
         if begun and blockmap.size > self._large:
             for slot in {slot for slot, _, _ in needs}:
                 self._map.set_read_once(slot, True)
         return begun
+
+    @staticmethod
+    def _to_the_end(blockmap: BlockMap, offset: int, length: int) -> list[tuple[int, int, int]]:
+        """What a range needs; where it is long and ends a little before its segment does, up to
+        that end. Small remainders would cost a round trip each."""
+        needs = blockmap.needs(offset, length)
+        if length < GET_MAX // 2:
+            return needs
+        further = blockmap.needs(offset, length + min(length, GET_MAX))
+        if len(needs) < len(further):
+            return further[: len(needs)]
+        return needs
+
+    def _neighbours(self, blockmap: BlockMap) -> None:
+        """A small file is read from its start: those that were packed behind it may be next."""
+        for slot, start, size in blockmap.needs(0, blockmap.size):
+            want = self._packs.read(slot, start, size)
+            if want is not None:
+                self._fetcher.ahead([want])
 
     def _distrust(
         self,

@@ -62,7 +62,8 @@ class Streams:
             return None
         start = stream.asked
         if stream.asked > stream.position or start != end:
-            stream.window = min(stream.window * 2, self._window_max)
+            growth = 4 if stream.window >= FIRST_WINDOW else 2
+            stream.window = min(stream.window * growth, self._window_max)
         stream.asked = min(size, stream.position + stream.window)
         return Want(start, stream.asked) if stream.asked > start else None
 

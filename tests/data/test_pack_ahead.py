@@ -1,0 +1,100 @@
+"""Who reads small files in the order in which they lie gets the next ones with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lucid.data.pack_ahead import AHEAD_MAX, FIRST_AHEAD, FOLLOWED, PackStreams
+from lucid.engine.cachemap import CacheMap
+from lucid.filespace import Filespace
+from tests.engine.rig import Rig
+from tests.filespace.spaces import Space, parts_of
+
+FILES = 400
+SIZE = 9000
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with Rig(tmp_path) as made:
+        yield made
+
+
+def body(at: int) -> bytes:
+    return at.to_bytes(4, "little") * (SIZE // 4)
+
+
+def read(fs: Filespace, path: str) -> bytes:
+    with fs.open(path, "rb") as file:
+        return bytes(file.read())
+
+
+def slots(rig: Rig, count: int, size: int) -> tuple[CacheMap, list[int]]:
+    cachemap = rig.cachemap
+    return cachemap, [
+        cachemap.acquire(bytes([at]) * 32, b"k" * 32, rig.context(1), size) for at in range(count)
+    ]
+
+
+def test_the_second_of_two_neighbours_asks_for_more(rig: Rig) -> None:
+    cachemap, (slot, other) = slots(rig, 2, 8 << 20)
+    packs = PackStreams(cachemap)
+    assert packs.read(slot, 0, SIZE) is None, "one file tells nothing, not even the first"
+    assert packs.read(other, SIZE, SIZE) is None, "of another segment"
+    want = packs.read(slot, SIZE, SIZE)
+    assert want == (slot, 2 * SIZE, FIRST_AHEAD)
+
+
+def test_what_is_read_here_and_there_asks_for_nothing(rig: Rig) -> None:
+    cachemap, (slot,) = slots(rig, 1, (8 << 20) + 5000)
+    packs = PackStreams(cachemap)
+    for at in (5, 7, 2, 4, 0, 3):
+        assert packs.read(slot, at << 20, SIZE) is None
+
+
+def test_it_goes_on_to_the_end_and_not_beyond(rig: Rig) -> None:
+    size = (8 << 20) + 5000
+    cachemap, (slot,) = slots(rig, 1, size)
+    packs = PackStreams(cachemap)
+    asked = []
+    for offset in range(0, size - SIZE, SIZE):
+        want = packs.read(slot, offset, SIZE)
+        if want is not None:
+            asked.append(want[1:])
+    ends = [start + length for start, length in asked]
+    assert [start for start, _ in asked[1:]] == ends[:-1], "no gap and nothing twice"
+    assert ends[-1] == size
+    assert max(length for _, length in asked) <= AHEAD_MAX
+
+
+def test_the_longest_unused_is_followed_no_more(rig: Rig) -> None:
+    cachemap, all_slots = slots(rig, FOLLOWED + 1, 8 << 20)
+    packs = PackStreams(cachemap)
+    for slot in all_slots:
+        packs.read(slot, 0, SIZE)
+    assert packs.read(all_slots[0], SIZE, SIZE) is None
+    assert packs.read(all_slots[-1], SIZE, SIZE) is not None
+
+
+def test_few_requests_bring_many_files(tmp_path: Path) -> None:
+    """And a single file, from the middle, brings its own part only."""
+    space = Space(tmp_path)
+    writer = space.connect("writer")
+    for at in range(FILES):
+        with writer.open(f"/f{at:03}", "wb") as file:
+            file.write(body(at))
+    writer.sync()
+    lone = space.connect("lone")
+    before = parts_of(lone).fetcher.bytes_fetched
+    assert read(lone, "/f200") == body(200)
+    assert parts_of(lone).fetcher.bytes_fetched - before <= 3 * 64 * 1024
+    reader = space.connect("reader")
+    asked = parts_of(reader).store.counters.of("get").requests
+    for at in range(FILES):
+        assert read(reader, f"/f{at:03}") == body(at)
+    requests = parts_of(reader).store.counters.of("get").requests - asked
+    assert requests < 25, "3.6 MB in pieces of 64 KiB are 56"
+    space.close()
