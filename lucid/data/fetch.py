@@ -314,14 +314,19 @@ class Fetcher:
         """Run one GET. True when the buffer now belongs to the waiters."""
         segment = self._map.segment_id(flight.slot)
         store = self._store if flight.demand else self._background
-        fd = self._cache.open_for_fill(segment)
+        fd: int | None = None
         filled = 0
-        keep = fd is None
+        keep = opened = False
         with memoryview(buffer) as whole, whole[: flight.length] as view:
 
             def arrived(so_far: int) -> None:
-                nonlocal filled, keep
+                nonlocal fd, filled, keep, opened
                 self._is_silent = False
+                if not opened:
+                    # Not before: making a file takes time, and the request should be on its way.
+                    opened = True
+                    fd = self._cache.open_for_fill(segment)
+                    keep = fd is None
                 last = so_far >= flight.length
                 upto = so_far if last else so_far // UNIT * UNIT
                 if upto - filled < (UNIT if flight.demand else FILL_STEP) and not last:
