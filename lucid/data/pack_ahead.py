@@ -2,8 +2,8 @@
 next ones too.
 
 Each segment that small files are read from is followed as if it were a file. One round trip then
-brings hundreds of them, and a reader of a single one gets no more than it asked for. Any thread may
-call.
+brings hundreds of them, and a reader of a single one gets no more than it asked for. Who has read
+some neighbours and comes to another segment goes on there as fast. Any thread may call.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ __all__ = ["PackStreams"]
 
 FOLLOWED = 64
 """Segments that are followed at once, the longest unused out first."""
-FIRST_AHEAD = 256 * 1024
+FIRST_AHEAD = 512 * 1024
 """What is fetched behind the second of two files that lie one after the other."""
 AHEAD_MAX = 8 * 1024 * 1024
+RUN = 4
+"""So many neighbours in a row, and the next segment is expected to go on like that."""
 
 
 class PackStreams:
@@ -30,6 +32,10 @@ class PackStreams:
         self._map = cachemap
         self._lock = threading.Lock()
         self._streams: OrderedDict[int, Streams] = OrderedDict()
+        self._end = (0, 0)
+        """Segment and end of the file that was read last."""
+        self._run = 0
+        """How many neighbours in a row it ended."""
 
     def read(self, slot: int, offset: int, length: int) -> tuple[int, int, int] | None:
         """A file that lies there is read. What to fetch ahead: (slot, offset, length), or None.
@@ -38,13 +44,27 @@ class PackStreams:
         """
         token, size = self._map.token(slot), self._map.stored_len(slot)
         with self._lock:
-            streams = self._streams.get(token)
-            if streams is None:
-                streams = self._streams[token] = Streams(FIRST_AHEAD, AHEAD_MAX)
-                if len(self._streams) > FOLLOWED:
-                    self._streams.popitem(last=False)
-            else:
-                self._streams.move_to_end(token)
-        # One further than it is: the first file of a pack tells as little as any other.
-        want = streams.read(offset + 1, length, size + 1)
-        return None if want is None else (slot, want[0] - 1, want[1] - want[0])
+            streams, is_new = self._streams_of(token)
+            # It lies behind the last one, or first where that was at the end of another segment.
+            behind = 0 if is_new else self._end[1] if self._end[0] == token else size
+            near = 0 <= offset - behind < FIRST_AHEAD
+            goes_on = is_new and near and self._run >= RUN
+            self._run = self._run + (not is_new) if near else 0
+            self._end = (token, offset + length)
+        # Streams expect who reads at 0 to go on. One further than it is, the first file of a
+        # segment tells as little as any other.
+        shift = 0 if goes_on else 1
+        begin = 0 if goes_on else offset + shift
+        want = streams.read(begin, offset + length + shift - begin, size + shift)
+        return None if want is None else (slot, want[0] - shift, want[1] - want[0])
+
+    def _streams_of(self, token: int) -> tuple[Streams, bool]:
+        """The readers of a segment, and whether they are new. REQUIRES: lock held."""
+        streams = self._streams.get(token)
+        if streams is not None:
+            self._streams.move_to_end(token)
+            return streams, False
+        streams = self._streams[token] = Streams(FIRST_AHEAD, AHEAD_MAX)
+        if len(self._streams) > FOLLOWED:
+            self._streams.popitem(last=False)
+        return streams, True

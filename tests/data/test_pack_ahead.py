@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lucid.data.pack_ahead import AHEAD_MAX, FIRST_AHEAD, FOLLOWED, PackStreams
+from lucid.data.pack_ahead import AHEAD_MAX, FIRST_AHEAD, FOLLOWED, RUN, PackStreams
 from lucid.engine.cachemap import CacheMap
 from lucid.filespace import Filespace
 from tests.engine.rig import Rig
@@ -53,6 +53,19 @@ def test_what_is_read_here_and_there_asks_for_nothing(rig: Rig) -> None:
     packs = PackStreams(cachemap)
     for at in (5, 7, 2, 4, 0, 3):
         assert packs.read(slot, at << 20, SIZE) is None
+
+
+def test_who_comes_from_the_end_of_another_segment_goes_on_as_fast(rig: Rig) -> None:
+    cachemap, (first, second, third) = slots(rig, 3, 8 << 20)
+    packs = PackStreams(cachemap)
+    for at in range(RUN + 1):
+        packs.read(first, at * SIZE, SIZE)
+    want = packs.read(second, 0, SIZE)
+    assert want is not None
+    assert want[0] == second
+    assert want[1] == SIZE
+    assert packs.read(third, 4 << 20, SIZE) is None, "not where it would go on"
+    assert packs.read(third, 0, SIZE) is None, "nothing goes on any more"
 
 
 def test_it_goes_on_to_the_end_and_not_beyond(rig: Rig) -> None:
