@@ -17,7 +17,9 @@ from bench.flames import Flames
 from bench.peer import INSTALLED
 from bench.peers import PEERS
 from bench.report import Result
-from bench.scenarios import SCENARIOS, Distance, S3Server, raw_reads, run, server
+from bench.scenarios import OURS, SCENARIOS, Distance, S3Server, raw_reads, run, server
+from bench.targets import judge
+from bench.targets import lines as target_lines
 
 HELP = """\
 ./build.sh bench peers [SCENARIO...]     whole-system scenarios, by this drive and by others, on the
@@ -26,6 +28,9 @@ HELP = """\
 ./build.sh bench compare OLD.json NEW.json
                                          ratios of two results of peers --json
 ./build.sh bench table RESULTS.json      a page of what peers --json kept, a column for each
+./build.sh bench targets RESULTS.json    what this drive is to reach, and whether it does
+./build.sh bench plot RESULTS.json       a picture of each scenario: bars by peer, with the spread
+./build.sh bench micro [NAME...]         parts of the engine and the daemon alone. See: micro --help
 ./build.sh bench together [PART...]      several machines in one filespace: when a change is visible
                                          elsewhere, contending commits. See: together --help
 ./build.sh bench --profile SCENARIO      flame graphs of the daemon, native frames too
@@ -47,6 +52,14 @@ def main(arguments: Sequence[str]) -> int:
         compare(rest)
     elif verb == "table":
         table(rest)
+    elif verb == "targets":
+        targets(rest)
+    elif verb == "plot":
+        plot(rest)
+    elif verb == "micro":
+        from bench import micro  # it loads the whole package
+
+        micro.main(rest)
     elif verb == "together":
         from bench import together  # it loads the whole package
 
@@ -97,6 +110,9 @@ def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--size-mib", type=int, default=256, help="of large files")
     parser.add_argument("--files", type=int, default=500, help="small ones, and of trees")
     parser.add_argument("--names", type=int, default=10_000)
+    parser.add_argument(
+        "--filespace", type=int, default=1_000_000, metavar="FILES", help="of the mount scenario"
+    )
     parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
     parser.add_argument("--directory", type=Path, help="where to work: a disk, not a tmpfs")
     parser.add_argument("--json", type=Path, help="write all figures there")
@@ -127,7 +143,7 @@ def _results(asked: argparse.Namespace) -> Iterator[Result]:
                 for at, distance in enumerate(asked.distances):
                     if scenario == "sequential":
                         yield rounds.raw(scenario, distance)
-                    for name in names:
+                    for name in names if scenario not in OURS else set(names) & {"lucid"}:
                         # What has no store is as near as ever: once will do.
                         if PEERS[name].uses_store or at == 0:
                             yield from rounds.of(name, scenario, distance)
@@ -136,7 +152,12 @@ def _results(asked: argparse.Namespace) -> Iterator[Result]:
 def _sizes(asked: argparse.Namespace) -> Sizes:
     if asked.tiny:
         return TINY
-    return Sizes(large=asked.size_mib << 20, files=asked.files, names=asked.names)
+    return Sizes(
+        large=asked.size_mib << 20,
+        files=asked.files,
+        names=asked.names,
+        filespace=asked.filespace,
+    )
 
 
 @dataclass(frozen=True)
@@ -201,6 +222,34 @@ def table(arguments: Sequence[str]) -> None:
     path = parser.parse_args(arguments).results
     results = report.load(path)
     print("\n".join([*report.origin(path), *report.side_by_side(results)]))
+
+
+def targets(arguments: Sequence[str]) -> None:
+    """Each target, and whether it is reached."""
+    parser = argparse.ArgumentParser(
+        prog="./build.sh bench targets",
+        description="The targets of this drive with the figures of a file that peers --json wrote. "
+        "Some need more files than peers makes by default: --files 2000 --names 100000.",
+    )
+    parser.add_argument("results", type=Path)
+    path = parser.parse_args(arguments).results
+    results = report.load(path)
+    print("\n".join([*report.origin(path), *target_lines(judge(results))]))
+
+
+def plot(arguments: Sequence[str]) -> None:
+    """A picture of each scenario and distance."""
+    parser = argparse.ArgumentParser(prog="./build.sh bench plot")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("build/plots"), metavar="DIRECTORY")
+    parser.add_argument("--format", choices=("png", "svg"), default="png")
+    asked = parser.parse_args(arguments)
+    from bench import plots  # matplotlib takes a while
+
+    results = report.load(asked.results)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    for path in plots.draw(results, asked.output, asked.format):
+        print(path)
 
 
 def profile(arguments: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ MB = 1_000_000
 MiB = CHUNK = 1 << 20
 SMALLER_IS_BETTER = {
     "s", "first byte ms", "p50 ms", "p99 ms", "read p50 ms", "read p99 ms", "write p50 ms",
-    "write p99 ms", "cpu s", "requests", "sent MB", "fetched MB", "peak MiB",
+    "write p99 ms", "cpu s", "requests", "sent MB", "fetched MB", "peak MiB", "us",
 }  # fmt: skip
 
 
@@ -38,12 +38,16 @@ class Sizes:
     files: int = 500
     names: int = 10_000
     transactions: int = 200
+    filespace: int = 1_000_000
+    """Files of one that is only mounted."""
     fio_s: int = 20
     drop: bool = True
     """Drop the whole machine's page cache where a scenario wants to be cold."""
 
 
-TINY = Sizes(large=2 * MiB, reads=8, files=12, names=20, transactions=3, fio_s=1, drop=False)
+TINY = Sizes(
+    large=2 * MiB, reads=8, files=12, names=20, transactions=3, filespace=2000, fio_s=1, drop=False
+)
 """For tests: everything is done, nothing can be told from the figures."""
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from bench.bed import CHUNK, Bed, Phase
 
-__all__ = ["editor", "interleaved", "random_reads", "sequential"]
+__all__ = [
+    "KiB", "editor", "interleaved", "places", "random_reads", "read_at", "read_through",
+    "sequential",
+]  # fmt: skip
 
 KiB = 1 << 10
 STREAMS = 3
@@ -125,27 +128,27 @@ def random_reads(bed: Bed) -> None:
     for length, threads in kinds:
         name = f"{length // KiB} KiB, {_threads(threads)}"
         bed.cold()
-        places = _places(size, length, bed.sizes.reads)
+        offsets = places(size, length, bed.sizes.reads)
         for how in ("cold", "cached"):
             if how == "cached":
                 bed.drop_pages()
             with bed.phase(f"{name}, {how}") as phase:
-                _read_at(bed, phase, target, places, length, threads)
+                read_at(bed, phase, target, offsets, length, threads)
 
 
 def _threads(count: int) -> str:
     return "one thread" if count == 1 else f"{count} threads"
 
 
-def _places(size: int, length: int, count: int) -> list[int]:
+def places(size: int, length: int, count: int) -> list[int]:
     chance = random.Random(length)
     return [chance.randrange(size // length) * length for _ in range(count)]
 
 
-def _read_at(
-    bed: Bed, phase: Phase, path: Path, places: Sequence[int], length: int, threads: int
+def read_at(
+    bed: Bed, phase: Phase, path: Path, offsets: Sequence[int], length: int, threads: int
 ) -> None:
-    """The places are shared out among threads, each with a descriptor of its own."""
+    """The offsets are shared out among threads, each with a descriptor of its own."""
     failed: list[BaseException] = []
 
     def read(mine: Sequence[int]) -> None:
@@ -159,11 +162,11 @@ def _read_at(
         except BaseException as error:
             failed.append(error)
 
-    run_together(read, [places[at::threads] for at in range(threads)])
+    run_together(read, [offsets[at::threads] for at in range(threads)])
     if failed:
         raise failed[0]
-    phase.count = len(places)
-    phase.size = len(places) * length
+    phase.count = len(offsets)
+    phase.size = len(offsets) * length
 
 
 def run_together(job: Callable[[Sequence[int]], None], shares: Sequence[Sequence[int]]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Durable", "Peer", "Place", "drop_page_cache", "program"]
+__all__ = ["Durable", "Peer", "Place", "drop_page_cache", "program", "variables"]
 
 COMMAND_S = 1800
 READY_S = 60
@@ -42,6 +42,21 @@ def drop_page_cache() -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def variables(given: dict[str, str]) -> Iterator[None]:
+    """Set in this process's environment, and as they were afterwards."""
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench.peer import COMMAND_S, LOOK_S, Durable, Peer, Place, program, with_children
+from bench.peer import (
+    COMMAND_S,
+    LOOK_S,
+    Durable,
+    Peer,
+    Place,
+    program,
+    variables,
+    with_children,
+)  # fmt: skip
 from lucid.mount.control import Call
 
 __all__ = ["PEERS", "Peer", "Place"]
@@ -41,39 +51,74 @@ class Lucid(Peer):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._store = f"s3://{place.bucket}/lucid?endpoint={place.endpoint}&region=us-east-1"
+        self.store = f"s3://{place.bucket}/lucid?endpoint={place.endpoint}&region=us-east-1"
         self._states = 0
         self._state = place.top / "state-0"
         self._pid = 0
+        self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def why_not(cls) -> str:
         return ""
 
     def lucid(self, *arguments: str) -> str:
-        variables = {
+        return self.run(sys.executable, "-m", "lucid", *arguments, **self._variables())
+
+    def keys(self) -> AbstractContextManager[None]:
+        """Within, this process may open the store too."""
+        return variables(self._variables())
+
+    def _variables(self) -> dict[str, str]:
+        return {
             "LUCID_PASSPHRASE": SECRET,
             "AWS_ACCESS_KEY_ID": self.place.access_key,
             "AWS_SECRET_ACCESS_KEY": self.place.secret_key,
             "AWS_EC2_METADATA_DISABLED": "true",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
-        return self.run(sys.executable, "-m", "lucid", *arguments, **variables)
 
     def make(self) -> None:
-        self.lucid("init", self._store)
+        self.lucid("init", self.store)
 
     def start(self, fresh: bool) -> None:
         if fresh:
             self._states += 1
             self._state = self.place.top / f"state-{self._states}"
-        options = ["--state-dir", str(self._state), "--cache-size", f"{CACHE_MIB}M"]
-        self.lucid("mount", self._store, str(self.mountpoint), *options)
+        self.lucid(*self._mount())
         self._pid = int((self._state / "lock").read_text().strip())
+
+    def _mount(self) -> list[str]:
+        options = ["--state-dir", str(self._state), "--cache-size", f"{CACHE_MIB}M"]
+        return ["mount", self.store, str(self.mountpoint), *options]
+
+    def start_by(self, module: str) -> None:
+        """Mount it again, in the foreground, by a module that takes the arguments of `lucid`."""
+        log = self.place.top / "foreground.log"
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *self._mount(), "--foreground"],
+                env={**os.environ, **self._variables()},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        self.until_mounted(self._process, log)
+        self._pid = self._process.pid
 
     def stop(self) -> None:
         self.lucid("umount", str(self.mountpoint))
         self._pid = 0
+        self._reap()
+
+    def give_up(self) -> None:
+        super().give_up()
+        self._reap()
+
+    def _reap(self) -> None:
+        """Wait for a daemon that is a child of this process."""
+        if self._process is not None:
+            self._process.wait(COMMAND_S)
+            self._process = None
 
     def settle(self) -> None:
         # As `lucid sync` does, without the start of an interpreter in between.

@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 RATES = ("per s", "MB/s", "s")
-MAIN = ("MB/s", "per s", "s", "first byte ms", "p50 ms", "p99 ms", "cpu s", "requests")
+MAIN = ("MB/s", "per s", "s", "us", "first byte ms", "p50 ms", "p99 ms", "cpu s", "requests")
 """Figures of the table, in order; JSON has all."""
 NOTEWORTHY = 1.1
 """A ratio nearer to 1 is noise on most machines."""

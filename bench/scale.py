@@ -30,7 +30,7 @@ from lucid.meta.authoring import take_session
 from lucid.meta.log import LogWriter, Won, follow
 from lucid.types import SystemClock, SystemEntropy
 
-__all__ = ["gc_figures", "replica_figures"]
+__all__ = ["fill_store", "gc_figures", "replica_figures"]
 
 SECRET = "bench bench bench"
 FILE_BYTES = 10_000
@@ -116,6 +116,21 @@ def _fill(author: Author, files: int) -> None:
             ops.append(_create(author, parent, b"file-%d" % made, segment.id, made % 800))
             made += 1
         author.commit(ops, tuple(rows.values()))
+
+
+def fill_store(url: str, secret: str, files: int) -> None:
+    """So many files into an empty filespace that is nowhere mounted, and a checkpoint where one is
+    due. Their bytes are nowhere."""
+    visit = Visit(url, secret, store=None, clock=SystemClock(), entropy=SystemEntropy, every=EVERY)
+    with closing(visit):
+        author = Author(visit)
+        _fill(author, files)
+        folded = visit.replica("folded")
+        follow(visit.reader(folded), folded)
+        head = folded.head()
+        folded.close()
+        said = write_due(visit, head.sequence, author.session, lambda *_: None)
+        author.commit([_mkdir(author, 1, b"last")], said=said)
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import large_files, programs, trees
+from bench import large_files, ours, programs, trees
 from bench.bed import CHUNK, MB, Bed, Sizes
 from bench.delay import delay_line
-from bench.peer import Peer, Place
+from bench.peer import Peer, Place, variables
 from tests.seaweed import S3Server, running_server
 
-__all__ = ["SCENARIOS", "Distance", "S3Server", "raw_reads", "run", "server"]
+__all__ = ["OURS", "SCENARIOS", "Distance", "S3Server", "raw_reads", "run", "server"]
 
 SCENARIOS: dict[str, Callable[[Bed], None]] = {
     "sequential": large_files.sequential,
@@ -34,8 +34,14 @@ SCENARIOS: dict[str, Callable[[Bed], None]] = {
     "names": trees.names,
     "sqlite": programs.sqlite,
     "fio": programs.fio,
+    "mount": ours.mount,
+    "computing": ours.computing,
 }
 """A scenario raises ProgramMissing where a program that it needs is missing."""
+
+OURS = {"mount", "computing"}
+"""Only this drive can do these: nobody else's filespace can be made by hand, and no other daemon
+has an interpreter."""
 
 RANGE = 8 << 20
 AT_ONCE = 4
@@ -92,21 +98,6 @@ def run(
             SCENARIOS[scenario](bed)
         bed.figures["all of it"] = {"cpu s": peer.cpu_s(), "peak MiB": peer.peak_mib()}
     return bed
-
-
-@contextmanager
-def variables(given: dict[str, str]) -> Iterator[None]:
-    """Set in this process's environment, and as they were afterwards."""
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def raw_reads(

@@ -158,7 +158,8 @@ def git(bed: Bed) -> None:
 
 
 def names(bed: Bed) -> None:
-    """Many empty files, a thousand a directory: made, ls -lR cold and warm, find."""
+    """Many empty files, a thousand a directory: made, ls -lR cold and warm, find; and stat of
+    each after a remount."""
     count = bed.sizes.names
     top = bed.top / "names"
     top.mkdir()
@@ -177,6 +178,12 @@ def names(bed: Bed) -> None:
                     for line in found.splitlines())  # fmt: skip
         if lines < count:
             raise RuntimeError(f"{bed.peer.name} shows {lines} of {count} names to {name}")
+    bed.cold()
+    with bed.phase("stat, cold") as phase:
+        phase.count = count
+        for number in range(count):
+            with phase.one():
+                (top / f"{number // 1000}" / f"{number}").stat()
 
 
 def _looks(top: Path) -> Sequence[tuple[str, Sequence[object]]]:
