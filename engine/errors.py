@@ -7,7 +7,15 @@ Kernels never raise; a wrapper raises one of these after it has taken the GIL ba
 
 from __future__ import annotations
 
-__all__ = ["CacheIOError", "CorruptBlock", "EngineError", "LostBlock", "UnreadableBlock"]
+__all__ = [
+    "BadRows",
+    "CacheIOError",
+    "CorruptBlock",
+    "EngineError",
+    "LostBlock",
+    "TableFailed",
+    "UnreadableBlock",
+]
 
 
 class EngineError(Exception):
@@ -61,3 +69,18 @@ class CacheIOError(EngineError):
         super().__init__(f"the disk under the cache failed (errno {errno}, slot {slot})")
         self.errno = errno
         self.slot = slot
+
+
+class BadRows(EngineError):
+    """Rows of a checkpoint are not what they must be; the message is a sentence for a user."""
+
+
+class TableFailed(EngineError):
+    """A database took a row or a statement not; the message and `code` are SQLite's."""
+
+    FULL = 13
+    CONSTRAINT = 19
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code

@@ -38,6 +38,7 @@ __all__ = [
     "SIGNATURE_SIZE",
     "TABLE_FIELDS",
     "TABLE_KEYS",
+    "TABLE_KINDS",
     "Chunk",
     "ChunkCutter",
     "ChunkRef",
@@ -98,7 +99,7 @@ class StateTable:
     REMOVED = 15
 
 
-_FIELDS = {
+TABLE_KINDS = {
     StateTable.PLACE: "ibibiii",
     StateTable.VALUE: "bb",
     StateTable.MEMBER: "bbbbi",
@@ -108,16 +109,18 @@ _FIELDS = {
     StateTable.SEGMENT: "biibbi",
     StateTable.INODE: "iiiiiiiiiiiibibi",
     StateTable.DIRECTORY: "iii",
-    StateTable.DENTRY: "ibii",
+    StateTable.DENTRY: "inii",
     StateTable.XATTR: "ibb",
     StateTable.VERSION: "iiiiii",
-    StateTable.EXTENT: "iiiiiibiiiiib",
+    StateTable.EXTENT: "iiiiiisiiiiib",
     StateTable.STAGED: "iiiiibiiiiib",
     StateTable.REMOVED: "iiii",
 }
+"""Kinds of a row's fields by table, behind its number: `i` a number, the others are bytes: `n` the
+name of a file, `s` the id of a segment or empty, `b` any."""
 TABLE_FIELDS = {
     number: (int, *(int if kind == "i" else bytes for kind in kinds))
-    for number, kinds in _FIELDS.items()
+    for number, kinds in TABLE_KINDS.items()
 }
 """Types of a row's fields by table, its number in front."""
 

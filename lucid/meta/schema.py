@@ -52,6 +52,7 @@ __all__ = [
     "XattrRow",
     "connect",
     "open_database",
+    "opening_statements",
     "remove_database",
 ]
 
@@ -241,21 +242,30 @@ SCHEMA_VERSION = crc32("\n".join((str(PAGE_SIZE), *_DDL)).encode()) & 0x7FFFFFFF
 """Any change of a table is another number; such a database is rebuilt, never migrated."""
 
 
-def connect(path: Path, key: bytes) -> Any:
-    """A connection that opens the database's pages with `key`. Raises sqlcipher3 errors."""
+def opening_statements(key: bytes) -> tuple[str, ...]:
+    """What a connection is told before anything else. Raises ConfigError."""
     if len(key) != KEY_SIZE:
         raise ConfigError(f"The replica's key has {KEY_SIZE} bytes.")
+    return (
+        # A raw key cannot be a parameter; it is the one statement that nobody traces or prints.
+        f"PRAGMA key = \"x'{key.hex()}'\"",
+        f"PRAGMA cipher_page_size = {PAGE_SIZE}",
+        # Processors have instructions for SHA-256, not for the default's SHA-512: half the time.
+        "PRAGMA cipher_hmac_algorithm = HMAC_SHA256",
+        # The library prints what it refuses to stderr; we raise it, which is enough.
+        "PRAGMA cipher_log_level = NONE",
+    )
+
+
+def connect(path: Path, key: bytes) -> Any:
+    """A connection that opens the database's pages with `key`. Raises sqlcipher3 errors."""
+    opening = opening_statements(key)
     connection = sqlcipher3.connect(
         str(path), isolation_level=None, check_same_thread=False, cached_statements=128, timeout=10
     )
     try:
-        # A raw key cannot be a parameter; it is the one statement that nobody traces or prints.
-        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-        connection.execute(f"PRAGMA cipher_page_size = {PAGE_SIZE}")
-        # Processors have instructions for SHA-256, not for the default's SHA-512: half the time.
-        connection.execute("PRAGMA cipher_hmac_algorithm = HMAC_SHA256")
-        # The library prints what it refuses to stderr; we raise it, which is enough.
-        connection.execute("PRAGMA cipher_log_level = NONE")
+        for statement in opening:
+            connection.execute(statement)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_SIZE_MAX}").fetchone()

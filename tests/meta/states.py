@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from lucid.format.checkpoint import decode_rows, state_hash
+from lucid.format.checkpoint import state_hash
 from lucid.meta.checkpoint_load import StateLoader
 from lucid.meta.checkpoint_rows import chunks_of
 from lucid.meta.memory import MemoryState
@@ -79,7 +79,7 @@ def loaded(replica: Replica, directory: Path, clock: StillClock | None = None) -
     assert snapshot is not None
     loader = StateLoader(directory / "replica", KEY)
     for chunk in chunks_of(snapshot.batches()):
-        loader.add(decode_rows(chunk.data))
+        loader.add(chunk.data, chunk.first_key)
     assert loader.finish() == snapshot.head
     snapshot.close()
     return open_replica(directory, clock)

@@ -42,6 +42,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "random.shuffle": (),
     "random.uniform": (),
     "secrets": (),
+    "sqlcipher3": ("lucid/meta/", "engine/tableload"),
     "threading.Thread": THREADS,
     "threading.Timer": (),
     "time.clock_gettime": CLOCK_AND_ENTROPY,
