@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import large_files, ours, programs, trees
 from bench.bed import CHUNK, MB, Bed, Sizes
 from bench.delay import delay_line
-from bench.peer import Peer, Place, variables
+from bench.peer import Peer, Place, drop_page_cache, variables
 from tests.seaweed import S3Server, running_server
 
 __all__ = ["OURS", "SCENARIOS", "Distance", "S3Server", "raw_reads", "run", "server"]
@@ -120,6 +120,9 @@ def raw_reads(
         piece = os.urandom(min(RANGE, sizes.large))
         for key in keys:
             opened.put_if_absent(key, key.encode() + piece[len(key) :])
+        if sizes.drop:
+            # As everybody else who reads cold: the server too has to fetch them from its disk.
+            drop_page_cache()
         began = time.perf_counter()
         opened.get(keys[0], 0, 4096)
         first = time.perf_counter() - began
