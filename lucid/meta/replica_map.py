@@ -25,7 +25,12 @@ PART_ROWS = 1000
 TRIES = 4
 """After so many changes in the middle, the lock is kept for the whole map."""
 
-_COLUMNS = "first, count_, kind, segment, ordinal, offset, flags, last_len, last_valid, lengths"
+_WHOLE = (
+    "SELECT first, count_, kind, segment, ordinal, offset, flags, last_len, last_valid, lengths"
+    " FROM extent WHERE ino = ? AND died = 0 AND first > ? ORDER BY first"
+)
+_PART = f"{_WHOLE} LIMIT {PART_ROWS}"
+"""No LIMIT that is bound: SQLite prepares such a question anew each time, 36 us instead of 10."""
 
 
 class MapColumns(NamedTuple):
@@ -93,12 +98,7 @@ def _newest(turn: Turn, tables: Tables, state: ReplicaState, ino: int) -> MapCol
 
 
 def _part(tables: Tables, ino: int, after: int, whole: bool) -> list[_Row]:
-    return tables.query(
-        f"SELECT {_COLUMNS} FROM extent WHERE ino = ? AND died = 0 AND first > ?"
-        " ORDER BY first LIMIT ?",
-        (ino, after, -1 if whole else PART_ROWS),
-        tables.extent,
-    )
+    return tables.query(_WHOLE if whole else _PART, (ino, after), tables.extent)
 
 
 def _row(extent: ExtentRow) -> _Row:

@@ -160,7 +160,11 @@ class Reads:
         order = "ORDER BY dentry.id, dentry.name"
         kept = self._tables
         rows = kept.query(
-            f"{sql} > ? {order} LIMIT ?", (parent, after, limit), kept.dentry, kept.inode
+            # As text: with a LIMIT that is bound SQLite prepares the question anew each time.
+            f"{sql} > ? {order} LIMIT {limit:d}",
+            (parent, after),
+            kept.dentry,
+            kept.inode,
         )
         if len(rows) == limit:
             last = rows[-1][0]
