@@ -61,6 +61,7 @@ from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
 from lucid.sync.daily import Daily
 from lucid.sync.leases import LeaseKeeper
+from lucid.sync.log_ahead import reading_ahead
 from lucid.types import Clock, Entropy
 
 __all__ = ["AWAY", "Opened", "is_known_device", "open_parts"]
@@ -435,13 +436,14 @@ class _Opening:
             seen = replica.head().sequence > 0 and not beginning.is_new
             reader.history.check_head()
             self._opened.seen_before = seen
-            beginning.compare(reader)
-            self._read_at = self._opened.floors.now()
-            folded = follow(
-                reader, replica, CATCH_UP_ENTRIES,
-                on_void=lambda found: beginning.folded(None),
-                on_entry=lambda found: beginning.folded(found.body),
-            )  # fmt: skip
+            with reading_ahead(reader):
+                beginning.compare(reader)
+                self._read_at = self._opened.floors.now()
+                folded = follow(
+                    reader, replica, CATCH_UP_ENTRIES,
+                    on_void=lambda found: beginning.folded(None),
+                    on_entry=lambda found: beginning.folded(found.body),
+                )  # fmt: skip
             if replica.head().sequence:
                 if folded < CATCH_UP_ENTRIES:
                     self._check_floor(replica, beginning)

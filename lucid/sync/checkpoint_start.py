@@ -42,6 +42,7 @@ from lucid.meta.state import GenerationRow, MemberRow, SessionRow
 from lucid.meta.verify import Accepted, Origin, verify_entry
 from lucid.store.base import ObjectStore
 from lucid.sync.checkpointer import Known
+from lucid.sync.log_ahead import reading_ahead
 
 __all__ = ["LOADING", "CheckpointStart", "Started"]
 
@@ -56,8 +57,8 @@ TRIES_WITHOUT_LOG = 64
 busy drive the newest few may be younger than the word of a second device for them."""
 FETCHES = 16
 AHEAD = 32
-"""Chunks that are fetched before they are loaded: each is about 50 KiB, so that the way to the store
-is what takes time; 2 MiB at most."""
+"""Chunks that are fetched before they are loaded: each is about 50 KiB, so that the way to the
+store is what takes time; 2 MiB at most."""
 ENTRY_READ_MAX = (16 << 20) + 1
 
 
@@ -205,7 +206,8 @@ class CheckpointStart:
                 voices.heard(found)
                 self._rest()
 
-            follow(reader, replica, entries, on_entry=heard)
+            with reading_ahead(reader):
+                follow(reader, replica, entries, on_entry=heard)
             count = voices.count(replica.floor())
             check(replica)
         finally:

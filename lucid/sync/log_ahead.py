@@ -1,16 +1,19 @@
 """Entries that are fetched before they are asked for, so that who is far away keeps up with many.
 
-Owns up to eight threads, which begin with the first burst. Asked by the sync thread only.
+Owns up to eight threads, which begin with the first burst. Asked by the sync thread only, or by the
+one that opens a filespace before there is a sync thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from lucid.errors import LucidError
+from lucid.meta.log import LogReader
 
-__all__ = ["LogAhead"]
+__all__ = ["LogAhead", "reading_ahead"]
 
 WIDTH_MAX = 8
 BYTES_MAX = 4 << 20
@@ -71,7 +74,21 @@ class LogAhead:
             future.cancel()
         self._ahead.clear()
 
-    def close(self) -> None:
-        """Ends the threads. REQUIRES: calls that hang end, for the store is closed."""
+    def close(self, wait: bool = True) -> None:
+        """Ends the threads, and waits for their calls if `wait`. REQUIRES: calls that hang end, for
+        the store is closed, or will be."""
         self._drop()
-        self._threads.shutdown()
+        self._threads.shutdown(wait=wait)
+
+
+@contextmanager
+def reading_ahead(reader: LogReader) -> Iterator[None]:
+    """What `reader` judges meanwhile is fetched ahead; afterwards one at a time again."""
+    ahead, before = LogAhead(reader.fetch), reader.ahead
+    reader.ahead = ahead.fetch
+    try:
+        yield
+    finally:
+        reader.ahead = before
+        # What is on its way is of no use to anybody, and a store that is away may take its time.
+        ahead.close(wait=False)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from lucid.errors import StoreUnavailable
-from lucid.sync.log_ahead import BYTES_MAX, WIDTH_MAX, LogAhead
+from lucid.sync.log_ahead import BYTES_MAX, WIDTH_MAX, LogAhead, reading_ahead
 from lucid.sync.turns import PAUSE_MAX_S, Turns
 from tests.meta.replicas import StillClock
 
@@ -135,3 +137,13 @@ def test_who_was_not_heard_for_long_does_not_count() -> None:
     clock.now_s += 60.0
     turns.won(clock.now_s - 0.05, active=True)
     assert turns.after - clock.now_s < 0.1
+
+
+def test_only_who_opens_reads_ahead(store: Store) -> None:
+    store.fill(1, 20)
+    reader: Any = SimpleNamespace(fetch=store.fetch, ahead=store.fetch)
+    with reading_ahead(reader):
+        assert [reader.ahead(number) for number in range(1, 20)] == [*store.entries.values()]
+        assert reader.ahead(20) is None
+        assert 21 in store.asked
+    assert reader.ahead == store.fetch
