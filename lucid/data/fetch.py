@@ -5,8 +5,9 @@ Threads: `fetch_workers` threads named lucid-fetch-N, started here. A read that 
 Demand goes first, and read-ahead never takes the last RESERVED workers.
 
 A flight is one ranged GET. Whole units become present, and waiters go on, while the rest of the
-body still arrives. The lock guards the queues and the table of units under way; it is never held
-over I/O.
+body still arrives. Where not a byte came for much longer than usual, a *twin* asks for the same
+over another connection, and whichever brings a unit first serves the waiters. The lock guards the
+queues and the table of units under way; it is never held over I/O.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from lucid.data.cache import SegmentCache
+from lucid.data.hedging import FirstBytes
 from lucid.data.memory import Share
 from lucid.engine.cachemap import CacheMap
 from lucid.errors import (
@@ -43,6 +45,9 @@ at once in memory. Two of them bring a segment of 8 MiB, which is a little more 
 FILL_STEP = 256 * 1024
 """Bytes that are written to the cache at once, while nobody waits for less."""
 AHEAD_MAX = 64
+LOOK_S = 0.05
+"""How often who waits looks whether the answer is late."""
+TWINS_MAX = 2
 SPARE_BUFFERS = 8
 RESERVED = 3
 """Workers that read-ahead leaves to reads that somebody waits for."""
@@ -59,7 +64,8 @@ class _Flight:
     """One GET. `arrived` and `error` are guarded by its condition; the rest is written once."""
 
     __slots__ = (
-        "arrived", "data", "demand", "done", "error", "length", "news", "number", "slot", "start",
+        "arrived", "begun", "data", "demand", "done", "error", "has_twin", "length", "news",
+        "number", "original", "slot", "start",
     )  # fmt: skip
 
     def __init__(self, number: int, slot: int, start: int, length: int, demand: bool) -> None:
@@ -74,6 +80,11 @@ class _Flight:
         self.error: LucidError | None = None
         self.data: mmap.mmap | None = None
         """Kept for the waiters only where the cache would not take it."""
+        self.begun = 0.0
+        """Monotonic time of its request; 0 before that."""
+        self.has_twin = False
+        self.original: _Flight | None = None
+        """The flight that this one is the twin of."""
 
 
 class Fetcher:
@@ -105,6 +116,9 @@ class Fetcher:
         self._ahead_limit = max(1, workers - RESERVED)
         self._units: dict[tuple[int, int], _Flight] = {}
         self._spare: list[mmap.mmap] = []
+        self._twins = 0
+        """How many are under way. Guarded by the lock."""
+        self._first_bytes = FirstBytes()
         self._flights = 0
         """How many have begun so far: each has its number."""
         self._closed = False
@@ -247,16 +261,35 @@ class Fetcher:
         with flight.news:
             while flight.arrived < need and not flight.done:
                 left = deadline - self._clock.monotonic()
-                if left <= 0 or not flight.news.wait(left):
-                    if flight.arrived >= need or flight.done:
-                        break
+                if left <= 0:
                     self._is_silent = True
                     raise StoreUnavailable(
                         f"The store did not answer within {self._timeout_s:.0f} s. "
                         "The read can be tried again when it does."
                     )
+                if not flight.news.wait(left if flight.has_twin else min(left, LOOK_S)):
+                    self._hedge(flight)
             if flight.error is not None and flight.arrived < need:
                 raise flight.error
+
+    def _hedge(self, flight: _Flight) -> None:
+        """Ask for the same once more if the answer is late. REQUIRES: flight.news held."""
+        slow_s = self._first_bytes.slow_s()
+        if flight.arrived or flight.has_twin or not flight.begun or slow_s is None:
+            return
+        if self._clock.monotonic() - flight.begun < slow_s:
+            return
+        with self._work:
+            # Where others wait too the store is busy, and more requests would not help it.
+            if self._closed or self._demand or self._twins >= TWINS_MAX:
+                return
+            self._twins += 1
+            self._flights += 1
+            twin = _Flight(self._flights, flight.slot, flight.start, flight.length, True)
+            twin.original, flight.has_twin = flight, True
+            self._map.retain(flight.slot)
+            self._demand.append(twin)
+            self._work.notify()
 
     def wait_moved(self) -> None:
         """See SegmentCache.wait_moved."""
@@ -314,6 +347,7 @@ class Fetcher:
         """Run one GET. True when the buffer now belongs to the waiters."""
         segment = self._map.segment_id(flight.slot)
         store = self._store if flight.demand else self._background
+        flight.begun = self._clock.monotonic()
         fd: int | None = None
         filled = 0
         keep = opened = False
@@ -325,6 +359,7 @@ class Fetcher:
                 if not opened:
                     # Not before: making a file takes time, and the request should be on its way.
                     opened = True
+                    self._first_bytes.note(self._clock.monotonic() - flight.begun)
                     fd = self._cache.open_for_fill(segment)
                     keep = fd is None
                 last = so_far >= flight.length
@@ -357,10 +392,12 @@ class Fetcher:
 
     def _tell(self, flight: _Flight, arrived: int, data: mmap.mmap | None) -> None:
         with flight.news:
-            flight.arrived = arrived
+            flight.arrived = max(flight.arrived, arrived)
             if data is not None:
                 flight.data = data
             flight.news.notify_all()
+        if flight.original is not None and data is None:
+            self._tell(flight.original, arrived, None)
 
     def _land(self, flight: _Flight, error: LucidError | None) -> None:
         token = self._map.token(flight.slot)
@@ -368,6 +405,7 @@ class Fetcher:
             for unit in range(flight.start // UNIT, -(-(flight.start + flight.length) // UNIT)):
                 if self._units.get((token, unit)) is flight:
                     del self._units[token, unit]
+            self._twins -= flight.original is not None
         with flight.news:
             flight.done = True
             flight.error = error
