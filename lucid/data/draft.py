@@ -43,6 +43,15 @@ class Span(NamedTuple):
 class Draft:
     """The unpublished state of one inode."""
 
+    # So many fields would not share the keys of their dictionary: each draft had one of its own.
+    __slots__ = (
+        "atime_ns", "base", "base_bytes", "base_map", "changed", "ctime_ns", "cut_to", "dirty",
+        "dirty_bytes", "durable", "failure", "geometry", "gid", "gone", "image", "ino", "keep",
+        "lock", "mode", "mtime_ns", "name", "owner", "parent", "patched", "patches", "private",
+        "sealed", "sealed_map", "sealed_revision", "shortened", "since", "size", "stale",
+        "truncated", "uid", "unlinked", "unpublished", "written", "xattrs",
+    )  # fmt: skip
+
     def __init__(self, ino: int, geometry: Geometry) -> None:
         self.lock = threading.RLock()
         self.geometry = geometry

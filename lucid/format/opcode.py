@@ -103,6 +103,8 @@ __all__ = [
 
 MODE_MAX = 0o177777
 KIND_MAX = 0xFFFF
+SEGMENT_ROW_MAX = 128
+"""At least as many bytes as an entry's row of a segment."""
 
 _NODE_TYPES = frozenset({stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
 
@@ -459,20 +461,18 @@ def size_bound(op: Op) -> int:
 
     Cheap arithmetic for an author who keeps an entry to its limit.
     """
-    size = 160 if isinstance(op, Genesis) else 0
-    segment_row = 128
+    size = 160 if type(op) is Genesis else 0
+    size += 9 * len(op)
     for field in op:
-        if isinstance(field, bytes):
-            size += 5 + len(field)
-        else:
-            size += 9
+        if type(field) is bytes:
+            size += len(field)
     changes = changes_of(op)
-    size += 64 * len(changes)
     for change in changes:
+        size += 64
         if change.lengths is not None:
             size += 5 + 5 * len(change.lengths)
-    if isinstance(op, (Create, Mkdir)):
+    if isinstance(op, (Create, Mkdir)) and op.xattrs:
         size += sum(11 + len(name) + len(content) for name, content in op.xattrs)
     if isinstance(op, Repack):
         size += MOVE_SIZE_MAX * len(op.moves)
-    return size + 9 + segment_row * len(segments_of(op))
+    return size + 9 + SEGMENT_ROW_MAX * len(segments_of(op))
