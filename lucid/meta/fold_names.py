@@ -38,15 +38,15 @@ def fold_create(state: State, op: Create, author: Author) -> Effect:
     if place is None:
         return NOTHING
     parent, name = place.parent, place.name
-    state.add_version(VersionRow(ino, ino, state.stamp, 0, op.size, op.mtime_ns))
     data_bytes = first_map(state, ino, (), op.changes, op.size)
-    state.put_inode(
+    state.new_file(
+        VersionRow(ino, ino, state.stamp, 0, op.size, op.mtime_ns),
         InodeRow(
             ino, op.mode, op.uid, op.gid, 0, 1, op.size, ino, op.atime_ns, op.mtime_ns, time_ns,
             data_bytes, b"", parent, name,
-        )
+        ),
+        DentryRow(parent, name, ino, ino),
     )  # fmt: skip
-    state.put_dentry(DentryRow(parent, name, ino, ino))
     state.touch_directory(parent, time_ns)
     state.count(1, data_bytes)
     for key, value in op.xattrs:

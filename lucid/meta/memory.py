@@ -154,6 +154,11 @@ class MemoryState:
     def add_version(self, row: VersionRow) -> None:
         self._versions[row.id] = row
 
+    def new_file(self, version: VersionRow, row: InodeRow, dentry: DentryRow) -> None:
+        self.add_version(version)
+        self.put_inode(row)
+        self.put_dentry(dentry)
+
     def versions(self, ino: int) -> list[VersionRow]:
         found = [row for row in self._versions.values() if row.ino == ino]
         return sorted(found, key=lambda row: row.stamp)

@@ -266,6 +266,14 @@ class ReplicaState:
             self._image(VERSION, row.id, self._tables.version.get(row.id))
         self._tables.version.put(row.id, row)
 
+    def new_file(self, version: VersionRow, row: InodeRow, dentry: DentryRow) -> None:
+        if self._trace is not None and not self._guard:
+            self._trace.new_file(self._tables, version, row, dentry)
+            return
+        self.add_version(version)
+        self.put_inode(row)
+        self.put_dentry(dentry)
+
     def versions(self, ino: int) -> Sequence[VersionRow]:
         if self._watched:
             self._read(ino)
@@ -354,17 +362,9 @@ class ReplicaState:
                 self._segment_ids.clear()
             segment = self._segment_ids[row.segment] = self._tables.segment_id(row.segment)
         return Change(
-            row.first,
-            row.count,
-            row.kind,
-            segment,
-            row.ordinal,
-            row.offset,
-            row.flags,
-            row.last_len,
-            row.last_valid,
-            self._tables.lengths(row.lengths),
-        )
+            row.first, row.count, row.kind, segment, row.ordinal, row.offset, row.flags,
+            row.last_len, row.last_valid, self._tables.lengths(row.lengths),
+        )  # fmt: skip
 
     # What was removed. A row of `removed` is guarded by its inode's key: whoever writes the one
     # writes the other.

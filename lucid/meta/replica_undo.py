@@ -21,7 +21,8 @@ from lucid.format import ops as op_kinds
 from lucid.format.change import Change
 from lucid.format.ops import Op
 from lucid.meta.replica_tables import Tables
-from lucid.meta.schema import DirectoryRow
+from lucid.meta.schema import DENTRY, INODE, VERSION, DirectoryRow
+from lucid.meta.state import DentryRow, InodeRow, VersionRow
 
 __all__ = [
     "Touch",
@@ -96,6 +97,18 @@ class Trace:
             if ino not in writes:
                 keys.add(_ALIVE + ino if plain else ino)
         return tuple(keys)
+
+    def new_file(
+        self, tables: Tables, version: VersionRow, row: InodeRow, dentry: DentryRow
+    ) -> None:
+        """Put the rows of a new file, none of which was there, and note what they change."""
+        ino, place = row.ino, (dentry.parent, dentry.name)
+        self.writes.update((ino, dentry_key(*place), names_signal(dentry.parent)))
+        for written in ((VERSION.number, ino), (INODE.number, ino), (DENTRY.number, place)):
+            self.images[written] = None
+        tables.version.put(ino, version)
+        tables.inode.put(ino, row)
+        tables.dentry.put(place, dentry)
 
 
 def op_id_of(op: Op) -> int:
