@@ -13,6 +13,9 @@ cdef enum:
     PLACES = 8192
     # Longer names are asked for elsewhere.
     NAME_HELD = 71
+    # New directories, of which all names are known, and places for the hashes of those names.
+    DIRECTORIES = 4096
+    HASHES = 131072
 
 # `ino` 0: the place is free.
 cdef struct KnownInode:
@@ -27,6 +30,7 @@ cdef struct KnownInode:
     int64_t atime_ns
     int64_t mtime_ns
     int64_t ctime_ns
+    int64_t floor_ns        # of a directory: a name that changes later than this moves mtime
 
 cdef struct KnownName:
     int64_t ino
@@ -39,6 +43,10 @@ cdef struct KnownCore:
     bint has_mutex
     KnownInode *inodes      # NULL until the table begins, and once it has ended
     KnownName *names
+    int64_t *directories    # a hash table; 0: free
+    uint64_t *hashes        # of (directory, name), ditto
+    int directory_count
+    int hash_count
     uint64_t clock          # counts changes
     uint64_t begun          # its value when everything was forgotten last
     uint64_t inode_changed[8192]
@@ -52,10 +60,15 @@ cdef bint known_name(
     KnownCore *core, int64_t parent, const char *name, size_t length,
     KnownInode *found) noexcept nogil
 
+cdef bint known_absent(
+    KnownCore *core, int64_t parent, const char *name, size_t length) noexcept nogil
+
 cdef class KnownTable:
     cdef KnownCore core
 
+    cdef void free_tables(self, const KnownCore *tables) noexcept
+    cdef void exchange(self, KnownCore *tables) noexcept
     cdef int change_inode(self, int64_t ino) noexcept
-    cdef int change_name(self, int64_t parent, bytes name) noexcept
-    cdef int put_inode(self, uint64_t ticket, tuple attributes) except -1
+    cdef int change_name(self, int64_t parent, bytes name, bint is_private) noexcept
+    cdef int put_inode(self, uint64_t ticket, tuple attributes, int64_t floor_ns) except -1
     cdef int put_name(self, uint64_t ticket, int64_t parent, bytes name, int64_t ino) except -1

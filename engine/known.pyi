@@ -9,6 +9,11 @@ from typing_extensions import Self
 
 SET_COUNT: int
 """Sets of four entries, of each of the two tables."""
+DIRECTORY_COUNT: int
+"""New directories of which all names are known at once."""
+HASH_COUNT: int
+"""Names that are known in all of them."""
+NO_FLOOR: int
 LONGEST_NAME: int
 """Bytes of the longest name that is kept."""
 
@@ -31,9 +36,13 @@ class KnownTable:
     def ticket(self) -> int:
         """To be handed in with what is found from now on."""
 
-    def keep(self, ticket: int, attributes: tuple[int, ...]) -> bool:
+    def keep(self, ticket: int, attributes: tuple[int, ...], floor_ns: int = NO_FLOOR) -> bool:
         """Attributes were found. False: not kept, for the inode may have changed meanwhile, or they
-        are none that stat(2) has room for."""
+        are none that stat(2) has room for.
+
+        floor_ns: of a directory, when its mtime was set last. `directory_touched` at a later time
+        moves mtime and ctime.
+        """
 
     def keep_name(self, ticket: int, parent: int, name: bytes, ino: int) -> bool:
         """A name leads to this inode. False: not kept; see `keep`."""
@@ -41,8 +50,18 @@ class KnownTable:
     def changed(self, ino: int) -> None:
         """What was known of an inode is not true any more."""
 
-    def name_changed(self, key: tuple[int, bytes]) -> None:
-        """A name, (directory, name), leads elsewhere or nowhere, or somewhere again."""
+    def directory_touched(self, ino: int, time_ns: int, subdirectories: int) -> None:
+        """A name in it changed at this time, and it has so many subdirectories more."""
+
+    def directory_is_new(self, ino: int) -> None:
+        """It was just made: no name was ever in it, and every one that comes is told. REQUIRES: it
+        holds no private name."""
+
+    def name_changed(self, key: tuple[int, bytes], is_private: bool = False) -> None:
+        """A name, (directory, name), leads elsewhere or nowhere, or somewhere again.
+
+        is_private: only this machine has it.
+        """
 
     def all_changed(self) -> None:
         """Nothing that was known is true any more."""
@@ -52,6 +71,9 @@ class KnownTable:
 
     def name(self, parent: int, name: bytes) -> tuple[int, ...] | None:
         """The attributes of the inode that a name leads to; None: ask elsewhere."""
+
+    def is_absent(self, parent: int, name: bytes) -> bool:
+        """Whether a name is known to lead nowhere; False: ask elsewhere."""
 
     def stats(self) -> dict[str, int]:
         """hits, passes."""

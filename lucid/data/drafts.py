@@ -76,6 +76,10 @@ class DraftTable:
                 return []
             return [inside[ino] for ino in sorted(inside) if ino > after]
 
+    def has_children(self, parent: int) -> bool:
+        """Whether there are private files in a directory."""
+        return parent in self._children
+
     def touched(self, parent: int) -> int:
         """When a private file was last made in this directory or taken from it, or 0."""
         return self._times.get(parent, 0)
@@ -85,12 +89,12 @@ class DraftTable:
             if len(self._times) > 10_000:
                 self._times.clear()  # They only sharpen a directory's time until it is published.
             self._times[parent] = max(self._times.get(parent, 0), time_ns)
-            self._known.changed(parent)
+            self._known.directory_touched(parent, time_ns, 0)
 
     def _name(self, draft: Draft) -> None:
         self._by_name[draft.parent, draft.name] = draft
         self._children.setdefault(draft.parent, {})[draft.ino] = draft
-        self._known.name_changed((draft.parent, draft.name))
+        self._known.name_changed((draft.parent, draft.name), True)
 
     def _unname(self, draft: Draft) -> None:
         if self._by_name.get((draft.parent, draft.name)) is draft:
@@ -99,4 +103,4 @@ class DraftTable:
             del inside[draft.ino]
             if not inside:
                 del self._children[draft.parent]
-            self._known.name_changed((draft.parent, draft.name))
+            self._known.name_changed((draft.parent, draft.name), True)

@@ -155,7 +155,8 @@ class _Composing:
         self._hits = HitTable(reader)
         self._known = KnownTable()
         self._closing.callback(self._known.end)
-        ground.replica.tell(self._known)
+        self._table = DraftTable(self._hits, self._known)
+        ground.replica.tell(self._known, self._table.has_children)
 
     def _make_cache(self) -> Pool:
         ground, state, config = self._ground, self._opened.state, self._ground.config
@@ -215,7 +216,6 @@ class _Composing:
         self._closing.callback(self._uploader.close)
         self._closing.callback(self._memory.close)
         self._staged.upload = self._uploader.submit
-        self._table = DraftTable(self._hits, self._known)
         self._publisher = Publisher(
             self._order,
             self._table,

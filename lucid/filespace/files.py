@@ -525,7 +525,7 @@ class Files:
             return draft_attributes(draft, 1, draft.mode, draft.uid, draft.gid, 0)
         attributes = self.shown(row)
         if draft is None:
-            parts.known.keep(ticket, attributes)
+            parts.known.keep(ticket, attributes, row.mtime_set_ns)
         return attributes
 
     def shown(self, row: InodeRow) -> Attributes:

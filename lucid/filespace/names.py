@@ -58,7 +58,7 @@ class Names:
         if parts.table.get(row.ino) is not None:
             return self._files.attributes(row.ino)
         attributes = self._files.shown(row)
-        if parts.known.keep(ticket, attributes):
+        if parts.known.keep(ticket, attributes, row.mtime_set_ns):
             parts.known.keep_name(ticket, parent, name, row.ino)
         return attributes
 
@@ -81,7 +81,7 @@ class Names:
                 # Whoever lists a directory mostly asks for all of these next. A private file of
                 # the same name is what the name leads to here.
                 is_name = parts.table.named(ino, read.name) is None
-                if parts.known.keep(ticket, attributes) and is_name:
+                if parts.known.keep(ticket, attributes, row.mtime_set_ns) and is_name:
                     parts.known.keep_name(ticket, ino, read.name, read.ino)
             found[read.id] = DirectoryEntry(read.id, read.name, attributes)
         last = rows[-1][0].id if len(rows) >= limit else None

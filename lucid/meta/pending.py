@@ -65,7 +65,9 @@ class DirectoryOverlay:
         self.inodes = 0
         self.data_bytes = 0
         self.on_change: Callable[[int], None] = lambda ino: None
-        """Told of each directory for which `get` says something else now."""
+        """Told of each directory for which `get` says something else now, but for what `on_touch`
+        is told: a later time, and so many subdirectories more."""
+        self.on_touch: Callable[[int, int, int], None] = lambda ino, time_ns, more: None
 
     def get(self, ino: int) -> tuple[int, int] | None:
         """(latest time, subdirectories to add), or None where nothing is pending."""
@@ -91,7 +93,7 @@ class DirectoryOverlay:
                     self._stale.discard(ino)
                     latest = time_ns
                 self._rows[ino] = (many + 1, latest, total + subdirectories)
-            self.on_change(ino)
+            self.on_touch(ino, time_ns, subdirectories)
 
     def remove(self, op: PendingOp) -> None:
         self.inodes -= op.inodes

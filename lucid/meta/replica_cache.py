@@ -165,16 +165,18 @@ class IdTable(Table):
 class DentryTable(Table):
     """Names. Of a directory that was made since the replica was opened, all are known by hash."""
 
-    __slots__ = ("_count", "_known")
+    __slots__ = ("_count", "_known", "on_new_directory")
 
     def __init__(self, spec: TableSpec, connection: Sql, owner: Unwritten) -> None:
         super().__init__(spec, connection, owner)
         self._known: dict[int, set[int]] = {}
         self._count = 0
+        self.on_new_directory: Callable[[int], None] = lambda ino: None
 
     def directory_is_new(self, ino: int) -> None:
         """No name was ever put into this directory."""
         self._known.setdefault(ino, set())
+        self.on_new_directory(ino)
 
     def put(self, key: tuple[int, bytes], row: Any) -> None:
         known = self._known.get(key[0])

@@ -146,15 +146,24 @@ class Writes:
         self._layers.undo_all()
         self._tables.commit()
 
-    def tell(self, known: KnownTable) -> None:
+    def tell(self, known: KnownTable, has_private: Callable[[int], bool]) -> None:
         """From now on every change of names and attributes is told to `known`, in the turn in which
-        it is made. Called once, before anybody asks."""
+        it is made. has_private: whether a directory has names of which the replica does not know.
+        Called once, before anybody asks."""
+
+        def new_directory(ino: int) -> None:
+            # Own ops that are applied again bring directories back in which files were made.
+            if not has_private(ino):
+                known.directory_is_new(ino)
+
         with self._turn:
             self._known = known
             self._tables.inode.on_put = known.changed
             self._tables.dentry.on_put = known.name_changed
             self._tables.directory.on_put = known.changed
+            self._tables.dentry.on_new_directory = new_directory
             self._pending.overlay.on_change = known.changed
+            self._pending.overlay.on_touch = known.directory_touched
 
     # Own pending ops
 

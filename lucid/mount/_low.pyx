@@ -18,10 +18,17 @@ from libc.errno cimport EINTR, EIO, EOPNOTSUPP, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset, strncmp
+from libc.string cimport memcpy, memset, strcmp, strncmp
 
 from lucid.engine.hits cimport HIT, HitCore, HitTable, hit_knows, hit_read, hit_release
-from lucid.engine.known cimport KnownCore, KnownInode, KnownTable, known_inode, known_name
+from lucid.engine.known cimport (
+    KnownCore,
+    KnownInode,
+    KnownTable,
+    known_absent,
+    known_inode,
+    known_name,
+)
 from lucid.engine.reader cimport Reply
 from lucid.mount._locks cimport attend, concerns_locks
 from lucid.mount._turns cimport (
@@ -178,6 +185,8 @@ cdef enum:
     # A write of more bytes is sealed and stored without the interpreter.
     SHORT_WRITE = 32768
     SECOND_NS = 1_000_000_000
+    # Of a name; the kernel lets longer ones through.
+    LONGEST = 255
 
 cdef fuse_session *session_of_llfuse = NULL
 cdef HitCore *table = NULL
@@ -278,18 +287,22 @@ cdef bint serve_getattr(int fd, const fuse_in_header *header) noexcept nogil:
 
 cdef bint serve_lookup(
     int fd, const fuse_in_header *header, const char *name, size_t length) noexcept nogil:
-    """The name ends with a zero.  '.' and '..' are in no table."""
+    """The name ends with a zero.  A name that leads nowhere is answered with node 0."""
     cdef KnownInode found
     cdef fuse_entry_out out
-    if known == NULL or name[length - 1] != 0:
+    if known == NULL or length < 2 or name[length - 1] != 0:
         return False
-    if not known_name(known, <int64_t>header.nodeid, name, length - 1, &found):
+    # '.' and '..' lead somewhere in every directory; so long a name is an error.
+    if strcmp(name, ".") == 0 or strcmp(name, "..") == 0 or length - 1 > LONGEST:
         return False
     memset(&out, 0, sizeof(out))
-    out.nodeid = <uint64_t>found.ino
+    if known_name(known, <int64_t>header.nodeid, name, length - 1, &found):
+        out.nodeid = <uint64_t>found.ino
+        fill(&found, &out.attr)
+    elif not known_absent(known, <int64_t>header.nodeid, name, length - 1):
+        return False
     out.entry_valid = out.attr_valid = shown.valid_s
     out.entry_valid_nsec = out.attr_valid_nsec = shown.valid_ns
-    fill(&found, &out.attr)
     reply(fd, header.unique, 0, &out, sizeof(out))
     return True
 

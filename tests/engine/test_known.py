@@ -10,7 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from lucid.engine.known import LONGEST_NAME, SET_COUNT, KnownTable
+from lucid.engine.known import (
+    DIRECTORY_COUNT,
+    HASH_COUNT,
+    LONGEST_NAME,
+    SET_COUNT,
+    KnownTable,
+)
 
 
 def attributes(ino: int, size: int = 0) -> tuple[int, ...]:
@@ -151,6 +157,67 @@ def test_nobody_sees_what_was_before_a_change_that_was_told(known: KnownTable) -
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_names_that_were_never_in_a_new_directory_are_absent(known: KnownTable) -> None:
+    assert not known.is_absent(7, b"a"), "nothing is known of it"
+    known.directory_is_new(7)
+    assert known.is_absent(7, b"a")
+    assert not known.is_absent(8, b"a")
+    known.name_changed((7, b"a"))
+    assert not known.is_absent(7, b"a")
+    assert known.is_absent(7, b"b")
+    known.name_changed((7, b"a"))
+    assert not known.is_absent(7, b"a"), "it went, and that is for others to say"
+    known.directory_is_new(7)
+    assert not known.is_absent(7, b"a"), "told twice"
+    known.all_changed()
+    assert not known.is_absent(7, b"b")
+    known.end()
+    known.directory_is_new(7)
+    assert not known.is_absent(7, b"b")
+
+
+def test_private_names_are_noted_before_their_directory_is_known(known: KnownTable) -> None:
+    known.name_changed((7, b"a"), True)
+    known.name_changed((7, b"b"))
+    known.directory_is_new(7)
+    assert not known.is_absent(7, b"a")
+
+
+def test_too_many_names_or_directories_and_nothing_is_absent(known: KnownTable) -> None:
+    known.directory_is_new(7)
+    for number in range(HASH_COUNT):
+        known.name_changed((7, b"%d" % number))
+    assert known.is_absent(7, b"x"), "all of them fit"
+    known.name_changed((7, b"one more"))
+    assert not known.is_absent(7, b"x")
+    for ino in range(1, DIRECTORY_COUNT + 1):
+        known.directory_is_new(ino << 32)
+    assert known.is_absent(1 << 32, b"x")
+    known.directory_is_new(5)
+    assert not known.is_absent(1 << 32, b"x"), "the older ones went"
+    assert known.is_absent(5, b"x")
+
+
+def test_a_directory_that_is_touched_shows_the_time(known: KnownTable) -> None:
+    found = attributes(5)
+    mtime = found[9]
+    known.keep(known.ticket(), found, mtime + 100)
+    known.directory_touched(5, mtime + 101, 0)
+    assert known.inode(5) == (*found[:9], mtime + 101, mtime + 101)
+    ticket = known.ticket()
+    known.directory_touched(5, mtime + 102, 0)
+    assert not known.keep(ticket, found), "found before"
+    known.directory_touched(5, mtime + 90, 0)
+    assert known.inode(5) is None, "earlier than what is there: others have to say"
+    for time_ns, more in ((mtime + 50, 0), (mtime + 200, 1), (mtime + 200, -1)):
+        known.keep(known.ticket(), found, mtime + 100)
+        known.directory_touched(5, time_ns, more)
+        assert known.inode(5) is None
+    known.keep(known.ticket(), found)
+    known.directory_touched(5, mtime + 1000, 0)
+    assert known.inode(5) is None, "nobody said from when on its time moves"
 
 
 INODES = st.integers(1, 6)

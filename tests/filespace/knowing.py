@@ -28,6 +28,8 @@ class Knowing:
         tree.known.begin()
         self.answers = 0
         """How many were held against the truth."""
+        self.absent = 0
+        """And how many names were rightly said to lead nowhere."""
 
     def look(self) -> None:
         """Raises StaleAnswer. What was seen before is asked for too, gone or not."""
@@ -44,6 +46,10 @@ class Knowing:
             if answer is not None and answer != true:
                 raise StaleAnswer(f"{what}: {answer} instead of {true}")
             self.answers += answer is not None
+            if isinstance(what, tuple) and known.is_absent(*what):
+                if true is not None:
+                    raise StaleAnswer(f"{what} is said to lead nowhere, and leads to {true}")
+                self.absent += 1
         waiting = [1]
         while waiting:
             directory = waiting.pop()
