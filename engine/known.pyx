@@ -137,7 +137,7 @@ cdef bint known_name(
 
 
 cdef int64_t *place_of_directory(KnownCore *core, int64_t ino) noexcept nogil:
-    """REQUIRES: the mutex, and that there are tables.  Where a directory stands, or a free place."""
+    """REQUIRES: the mutex, and that there are tables.  Where a directory stands, or free room."""
     cdef size_t at = <size_t>(mix(<uint64_t>ino) & (DIRECTORIES - 1))
     while core.directories[at] != 0 and core.directories[at] != ino:
         at = (at + 1) & (DIRECTORIES - 1)
