@@ -83,15 +83,13 @@ def peers(arguments: Sequence[str]) -> None:
     print(
         "Each line: median (least to most) of the runs; [survives what a written file then does].\n"
     )
-    try:
-        for result in _results(asked):
-            results.append(result)
-            print("\n".join(report.table(result)), end="\n\n", flush=True)
-        print("\n".join(report.side_by_side(results)))
-    finally:
-        # Also what was measured before an interruption: it may have taken hours.
-        if asked.json and results:
+    for result in _results(asked):
+        results.append(result)
+        if asked.json:
+            # As it goes: whatever ends this, hours of measuring are not lost.
             report.save(asked.json, results, ["./build.sh", "bench", "peers", *arguments])
+        print("\n".join(report.table(result)), end="\n\n", flush=True)
+    print("\n".join(report.side_by_side(results)))
 
 
 def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
