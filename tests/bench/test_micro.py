@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,29 @@ def test_a_cached_read_does_not_ask_the_store(monkeypatch: pytest.MonkeyPatch) -
             monkeypatch.setattr(micro.MemoryStore, way, asked)
         assert len(job.work()) == micro.READ  # type: ignore[arg-type]
         monkeypatch.undo()
+
+
+def test_each_fetch_asks_the_store_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = micro.DirectoryStore.get_into
+
+    def get_into(store: micro.DirectoryStore, key: str, start: int, *rest: Any) -> int:
+        asked.append(start)
+        return real(store, key, start, *rest)
+
+    monkeypatch.setattr(micro.DirectoryStore, "get_into", get_into)
+    with ExitStack() as stack:
+        job = micro.BENCHMARKS["fetch one unit"](stack)
+        assert job.prepare is not None
+        for _ in range(3):
+            job.prepare()
+            job.work()
+        assert asked == [0, 0, 0]
+        job.work()
+        assert len(asked) == 3, "it is in the cache"
+
+
+@pytest.mark.parametrize("name", ["hit 4 KiB", "known name"])
+def test_the_engine_answers_by_itself(name: str) -> None:
+    with ExitStack() as stack:
+        assert micro.BENCHMARKS[name](stack).work() is not None
