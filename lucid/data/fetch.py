@@ -64,7 +64,7 @@ class _Flight:
     """One GET. `arrived` and `error` are guarded by its condition; the rest is written once."""
 
     __slots__ = (
-        "arrived", "begun", "data", "demand", "done", "error", "has_twin", "length", "news",
+        "arrived", "begun", "data", "demand", "done", "error", "has_twin", "held", "length", "news",
         "number", "original", "slot", "start",
     )  # fmt: skip
 
@@ -80,6 +80,8 @@ class _Flight:
         self.error: LucidError | None = None
         self.data: mmap.mmap | None = None
         """Kept for the waiters only where the cache would not take it."""
+        self.held = 0
+        """Bytes of `data` that are there. What a twin brought has arrived too, but not in it."""
         self.begun = 0.0
         """Monotonic time of its request; 0 before that."""
         self.has_twin = False
@@ -159,9 +161,7 @@ class Fetcher:
         for flight, end in flights:
             self._wait(flight, end, deadline)
             if flight.data is not None:
-                sources.append(
-                    (flight.slot, flight.start, memoryview(flight.data)[: flight.arrived])
-                )
+                sources.append((flight.slot, flight.start, memoryview(flight.data)[: flight.held]))
         return sources
 
     def past_cache(self, ranges: Iterable[tuple[int, int, int]]) -> list[Source]:
@@ -394,6 +394,7 @@ class Fetcher:
         with flight.news:
             flight.arrived = max(flight.arrived, arrived)
             if data is not None:
+                flight.held = arrived
                 flight.data = data
             flight.news.notify_all()
         if flight.original is not None and data is None:

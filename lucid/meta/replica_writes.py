@@ -152,8 +152,9 @@ class Writes:
         Called once, before anybody asks."""
 
         def new_directory(ino: int) -> None:
-            # Own ops that are applied again bring directories back in which files were made.
-            if not has_private(ino):
+            # Own ops that are applied again bring directories back: private files may be in them,
+            # and names that other ops, which still wait, bring back next.
+            if not self._pending.waiting and not has_private(ino):
                 known.directory_is_new(ino)
 
         with self._turn:

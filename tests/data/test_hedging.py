@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,3 +121,50 @@ def test_few_twins_at_a_time(rig: Rig) -> None:
     for waiter in workers:
         waiter.join(WAIT_S)
         assert not waiter.is_alive()
+
+
+class FailsInBetween:
+    """The cache is bypassed while the original brings its first unit, and takes what the twin
+    brings."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._inner = rig.store.inner
+        self._limit = rig.cache.limit_bytes
+        self._calls = itertools.count()
+        self.twin_begun, self.original_told = threading.Event(), threading.Event()
+        self.go = threading.Event()
+
+    def get_into(
+        self, key: str, start: int, buffer: bytearray | memoryview, on_data: OnData | None = None
+    ) -> int:
+        assert on_data is not None
+        if next(self._calls):
+            self.twin_begun.set()
+            assert self.original_told.wait(WAIT_S)
+            self._rig.cache.limit_bytes = self._limit
+            return self._inner.get_into(key, start, buffer, on_data)
+        assert self.twin_begun.wait(WAIT_S)
+        self._rig.cache.limit_bytes = 0
+        buffer[:UNIT] = BYTES[start : start + UNIT]
+        on_data(UNIT)
+        self.original_told.set()
+        assert self.go.wait(WAIT_S)
+        return self._inner.get_into(key, start, buffer, on_data)
+
+
+def test_what_a_twin_brought_is_not_looked_for_in_its_original(rig: Rig) -> None:
+    """The one goes past the cache, the other does not: a reader gets the bytes of each."""
+    warm(rig)
+    both = FailsInBetween(rig)
+    rig.store.get_into = both.get_into  # type: ignore[method-assign]
+    at, size = 8 * UNIT, 3 * UNIT
+    try:
+        sources = rig.fetcher.demand([(rig.slot, at, size)])
+        for slot, start, data in sources:
+            assert slot == rig.slot
+            assert bytes(data) == BYTES[start : start + len(data)]
+        assert rig.here(at, at + size)
+        assert rig.cached(at, at + size) == BYTES[at : at + size]
+    finally:
+        both.go.set()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lucid.engine.known import KnownTable
 from lucid.format.ops import ROOT_INO, Op
 from lucid.meta import replica_base, replica_events
 from lucid.meta.fold import fold
@@ -63,6 +64,33 @@ def test_files_made_elsewhere_in_the_same_directory_undo_nothing(pair: Pair) -> 
     assert changed.rebased == ()
     assert len(changed.names) == 20
     assert len(pair.names()) == 40
+
+
+def test_names_that_come_back_are_not_said_to_be_absent_before(pair: Pair) -> None:
+    """The engine answers without the replica's lock, in the middle of taking back and applying
+    again too. It knows the directory only from there on, as after a mount."""
+    known = KnownTable()
+    pair.replica.tell(known, lambda ino: False)
+    directory = pair.do(pair.me.mkdir(ROOT_INO, b"d")).op_id  # type: ignore[union-attr]
+    names = [b"f%d" % number for number in range(5)]
+    for name in names:
+        pair.do(pair.me.create(directory, name, b"x"))
+    known.begin()
+    lies: list[bytes] = []
+    looks = 0
+
+    def look(ino: int) -> None:
+        nonlocal looks
+        looks += 1
+        lies.extend(name for name in names if known.is_absent(directory, name))
+
+    pair.replica._tables.inode.on_put = look
+    pair.hear(pair.other.mkdir(ROOT_INO, b"d"))
+    assert looks > 2 * len(names), "all of them were taken back and applied again"
+    assert not lies
+    assert pair.names(directory) == names
+    later = pair.do(pair.me.mkdir(ROOT_INO, b"later")).op_id  # type: ignore[union-attr]
+    assert known.is_absent(later, names[0]), "and what is new is known to be empty"
 
 
 def test_a_chmod_of_the_directory_undoes_nothing(pair: Pair) -> None:
