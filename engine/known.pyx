@@ -158,7 +158,7 @@ cdef inline uint64_t not_zero(uint64_t hashed) noexcept nogil:
 
 cdef void forget_directories(KnownCore *core) noexcept nogil:
     """REQUIRES: the mutex.  Of no directory all names are known any more."""
-    if core.directories != NULL and core.directory_count:
+    if core.directories != NULL and (core.directory_count or core.hash_count):
         memset(core.directories, 0, DIRECTORIES * sizeof(int64_t))
         memset(core.hashes, 0, HASHES * sizeof(uint64_t))
     core.directory_count = core.hash_count = 0
@@ -191,7 +191,9 @@ cdef void note_name(
         return
     if core.hash_count >= HASHES // 2:
         forget_directories(core)
-        return
+        if not is_private:
+            return
+        place = place_of_hash(core, not_zero(hashed))
     place[0] = not_zero(hashed)
     core.hash_count += 1
 

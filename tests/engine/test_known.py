@@ -190,6 +190,15 @@ def test_too_many_names_or_directories_and_nothing_is_absent(known: KnownTable) 
     for number in range(HASH_COUNT):
         known.name_changed((7, b"%d" % number))
     assert known.is_absent(7, b"x"), "all of them fit"
+    known.name_changed((8, b"mine"), True)
+    assert not known.is_absent(7, b"x")
+    known.directory_is_new(8)
+    assert not known.is_absent(8, b"mine"), "a private name is noted also then"
+    assert known.is_absent(8, b"x")
+    known.all_changed()
+    known.directory_is_new(7)
+    for number in range(HASH_COUNT):
+        known.name_changed((7, b"%d" % number))
     known.name_changed((7, b"one more"))
     assert not known.is_absent(7, b"x")
     for ino in range(1, DIRECTORY_COUNT + 1):
@@ -198,6 +207,15 @@ def test_too_many_names_or_directories_and_nothing_is_absent(known: KnownTable) 
     known.directory_is_new(5)
     assert not known.is_absent(1 << 32, b"x"), "the older ones went"
     assert known.is_absent(5, b"x")
+
+
+def test_private_names_without_end_in_directories_that_are_not_new(known: KnownTable) -> None:
+    """There is always a free place in the table of hashes: whoever looks for one ends."""
+    for number in range(3 * HASH_COUNT):
+        known.name_changed((7, b"%d" % number), True)
+    known.directory_is_new(8)
+    assert known.is_absent(8, b"x")
+    assert not known.is_absent(7, b"x")
 
 
 def test_a_directory_that_is_touched_shows_the_time(known: KnownTable) -> None:
