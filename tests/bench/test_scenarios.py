@@ -86,7 +86,7 @@ def test_what_only_this_drive_can_do(scenario: str, s3_server: S3Server, tmp_pat
     pairs = {"mount": ("new device", "known device"), "computing": ("idle", "computing")}
     for how in pairs[scenario]:
         phases = [phase for phase in bed.figures if phase.endswith(f", {how}")]
-        assert len(phases) == 2 and all(bed.figures[phase]["s"] > 0 for phase in phases)
+        assert len(phases) >= 2 and all(bed.figures[phase]["s"] > 0 for phase in phases)
     assert list(tmp_path.iterdir()) == []
 
 
