@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,11 @@ def main(arguments: Sequence[str]) -> int:
     else:
         from bench import suite  # it loads the whole package
 
-        suite.main(rest if verb == "--steps" else arguments)
+        given = rest if verb == "--steps" else arguments
+        if not given or given[0].startswith("-") or given[0] in {**suite.SCENARIOS, **suite.LARGE}:
+            suite.main(given)
+        else:
+            raise SystemExit(f"bench: there is no {given[0]}; see: ./build.sh bench --help")
     return 0
 
 
@@ -93,6 +98,8 @@ def peers(arguments: Sequence[str]) -> None:
             report.save(asked.json, results, ["./build.sh", "bench", "peers", *arguments])
         print("\n".join(report.table(result)), end="\n\n", flush=True)
     print("\n".join(report.side_by_side(results)))
+    if not results:
+        raise SystemExit("bench: nothing was measured")
 
 
 def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -120,8 +127,11 @@ def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--install", action="store_true", help="peers into build/peers, and end")
     asked = parser.parse_args(arguments)
     asked.peers = asked.peers.split(",")
-    far = map(float, asked.round_trips.split(","))
+    far = report.round_trips(parser, asked.round_trips)
     asked.distances = [(each, asked.rate if each else 0.0) for each in far]
+    if asked.runs < 1:
+        parser.error("--runs must be at least 1")
+    report.check_place(parser, asked.json)
     for given, known in ((asked.scenarios, SCENARIOS), (asked.peers, PEERS)):
         if unknown := set(given) - set(known):
             parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(known)}")
@@ -290,4 +300,9 @@ def install() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # Whoever ends it gets no daemons and mounts left behind: everything below is closed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("bench: stopped")

@@ -236,6 +236,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
     parser.add_argument("--json", type=Path, help="write all figures there, for bench compare")
     asked = parser.parse_args(arguments)
+    report.check_place(parser, asked.json)
     starts = tuple(asked.names) or ("",)
     names = [name for name in BENCHMARKS if name.startswith(starts)]
     if not names:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -16,7 +18,8 @@ from typing import Any
 from bench.bed import SMALLER_IS_BETTER
 
 __all__ = [
-    "Result", "compare", "load", "origin", "ratio_lines", "save", "side_by_side", "table",
+    "Result", "check_place", "compare", "load", "origin", "ratio_lines", "round_trips", "save",
+    "side_by_side", "table",
 ]  # fmt: skip
 
 RATES = ("per s", "MB/s", "s")
@@ -81,7 +84,27 @@ def save(path: Path, results: list[Result], command: list[str]) -> None:
         "machine": machine(),
         "results": [asdict(result) for result in results],
     }
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    # Whole or not at all: it may be ended while it writes what hours have brought.
+    half = path.with_name(f"{path.name}.half")
+    half.write_text(json.dumps(document, indent=1) + "\n")
+    half.replace(path)
+
+
+def check_place(parser: argparse.ArgumentParser, path: Path | None) -> None:
+    """Ends with a sentence when results cannot be written there, before anything is measured."""
+    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        parser.error(f"cannot write {path}: its directory must be there, and be writable")
+
+
+def round_trips(parser: argparse.ArgumentParser, text: str) -> list[float]:
+    """Milliseconds, with commas between; ends with a sentence for anything else."""
+    try:
+        found = [float(each) for each in text.split(",")]
+    except ValueError:
+        found = [-1.0]
+    if not all(0 <= each < math.inf for each in found):
+        parser.error(f"--round-trips {text}: these are milliseconds, as 0,20")
+    return found
 
 
 def load(path: Path) -> list[Result]:
@@ -89,7 +112,7 @@ def load(path: Path) -> list[Result]:
     try:
         return [Result(**each) for each in json.loads(path.read_text())["results"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SystemExit(f"bench: {path} holds no results: {error}") from None
+        raise SystemExit(f"bench: {path} holds no results of peers or micro: {error}") from None
 
 
 def table(result: Result) -> Iterator[str]:

@@ -61,12 +61,17 @@ def server(folder: Path) -> Iterator[S3Server]:
 def own_bucket(store: S3Server) -> Iterator[str]:
     """A bucket that is gone afterwards with all that is in it: the server has room for some at a
     time, and so has the disk."""
-    name = store.make_bucket()
+    name, ending = store.make_bucket(), False
     try:
         yield name
+    except (KeyboardInterrupt, SystemExit):
+        # The server ends with us, or has ended already: a signal of the terminal is for all.
+        ending = True
+        raise
     finally:
-        with closing(store.client()) as client:
-            client.delete_bucket(Bucket=name)
+        if not ending:
+            with closing(store.client()) as client:
+                client.delete_bucket(Bucket=name)
 
 
 def run(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.drive import Drive, drop_page_cache, seaweed
+from bench.report import check_place
 from bench.scale import gc_figures, replica_figures
 
 MB = 1_000_000
@@ -228,7 +229,10 @@ def run_once(name: str, args: argparse.Namespace) -> Figures:
 def main(arguments: Sequence[str]) -> None:
     """Run what is named and print it."""
     parser = argparse.ArgumentParser(prog="./build.sh bench", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, *LARGE, []])
+    names = [*SCENARIOS, *LARGE]
+    parser.add_argument(
+        "scenarios", nargs="*", choices=[*names, []], metavar="NAME", help=", ".join(names)
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--size-mib", type=int, default=512, help="of the sequential file")
     parser.add_argument("--copy-mib", type=int, default=4096)
@@ -239,6 +243,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--directory", help="where to work (a disk, not a tmpfs)")
     parser.add_argument("--json", type=Path, help="write all figures there")
     args = parser.parse_args(arguments)
+    check_place(parser, args.json)
     everything: dict[str, dict[str, list[float]]] = {}
     for name in args.scenarios or SCENARIOS:
         runs = 1 if name == "copy" or name in LARGE else args.runs

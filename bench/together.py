@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from bench.contention import contest
 from bench.delay import delay_line
+from bench.report import round_trips
 from bench.scenarios import Distance, S3Server, own_bucket, server
 
 __all__ = [
@@ -290,7 +291,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--files", type=int, default=10_000, help="of each machine in a crowd")
     parser.add_argument("--directory", type=Path, help="where to work: a disk, not a tmpfs")
     asked = parser.parse_args(arguments)
-    asked.round_trips = [float(each) for each in asked.round_trips.split(",")]
+    asked.round_trips = round_trips(parser, asked.round_trips)
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory(prefix="lucid-bench-", dir=asked.directory) as folder:
