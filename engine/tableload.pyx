@@ -57,7 +57,7 @@ cdef enum Verdict:
     NO_MEMORY
     TABLE_ERROR
 
-REASONS = {
+_REASONS = {
     BAD_FORM: "A chunk of a checkpoint is not in its one canonical encoding.",
     BAD_FIELDS: "A row of a checkpoint does not have the fields of its table.",
     BAD_NUMBER: "A number in a checkpoint is out of range.",
@@ -490,7 +490,7 @@ cdef class TableLoad:
         cdef Verdict verdict
         self.broken = True
         if at == end:
-            raise BadRows(REASONS[BAD_FORM])
+            raise BadRows(_REASONS[BAD_FORM])
         if first_key is not None:
             self._check_first(at, end, first_key)
         while True:
@@ -504,7 +504,7 @@ cdef class TableLoad:
             elif verdict == FED:
                 break
             else:
-                raise BadRows(REASONS[verdict])
+                raise BadRows(_REASONS[verdict])
         self.broken = False
         return 0
 
@@ -513,11 +513,11 @@ cdef class TableLoad:
         cdef int number = 0
         cdef bytes found
         if read_row(&self.core, at, end, &number, &verdict) == NULL:
-            raise BadRows(REASONS[verdict])
+            raise BadRows(_REASONS[verdict])
         found = PyBytes_FromStringAndSize(
             <const char *>self.core.key_start, self.core.key_end - self.core.key_start)
         if bytes((0x90 | self.core.tables[number].keys + 1,)) + found != key:
-            raise BadRows(REASONS[BAD_FIRST])
+            raise BadRows(_REASONS[BAD_FIRST])
         return 0
 
     cdef void *_prepare(self, str sql) except NULL:

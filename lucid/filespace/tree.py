@@ -10,7 +10,7 @@ from typing import Any
 from lucid.data.draft import Draft
 from lucid.engine.hits import HitTable
 from lucid.engine.known import KnownTable
-from lucid.errors import DataError, InternalError, TimedOut
+from lucid.errors import DataError, InternalError, Stopped, TimedOut
 from lucid.filespace.attributes import AttributeOps
 from lucid.filespace.closing import close_filespace
 from lucid.filespace.files import Handle
@@ -263,7 +263,14 @@ class Tree:
         self._parts.listeners.append(listener)
 
     def progress(self) -> Progress:
-        return progress_of(self._opened)
+        try:
+            return progress_of(self._opened)
+        except Stopped:
+            # It was closed in this moment: what was left then.
+            with self._close_lock:
+                if self._final is None:
+                    raise
+                return self._final
 
     def status(self) -> Status:
         return status_of(self._opened)

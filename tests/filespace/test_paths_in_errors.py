@@ -10,7 +10,7 @@ import pytest
 from lucid import errors
 from lucid.errors import LucidError, NamespaceError, Stopped, UsageError
 from lucid.filespace import Filespace
-from tests.filespace.spaces import Space
+from tests.filespace.spaces import Space, parts_of
 
 FAILURES: list[tuple[Callable[[Filespace], object], type[NamespaceError], str]] = [
     (lambda fs: fs.read_bytes("/none"), errors.NotFound, "/none"),
@@ -71,6 +71,14 @@ def test_other_errors_name_it_too(fs: Filespace) -> None:
         fs.readlink("/file")
     with fs.open("/file", "rb") as file, pytest.raises(LucidError, match=r"^/file: The handle"):
         file.raw.write(b"not opened for this")
+
+
+def test_progress_of_what_was_just_closed_is_what_was_left(fs: Filespace) -> None:
+    """`lucid umount` asks while the daemon closes; also where a name would have to be looked up."""
+    fs.tree._files.damage = (parts_of(fs).clock.monotonic(), 1 << 32 | 7, "It is damaged.")
+    assert "It is damaged." in fs.progress().problem
+    final = fs.tree.close()
+    assert fs.tree.progress() == final
 
 
 def test_a_closed_filespace_says_so(fs: Filespace) -> None:
