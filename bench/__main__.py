@@ -91,13 +91,16 @@ def peers(arguments: Sequence[str]) -> None:
     print(
         "Each line: median (least to most) of the runs; [survives what a written file then does].\n"
     )
-    for result in _results(asked):
+    failed: list[str] = []
+    for result in _results(asked, failed):
         results.append(result)
         if asked.json:
             # As it goes: whatever ends this, hours of measuring are not lost.
             report.save(asked.json, results, ["./build.sh", "bench", "peers", *arguments])
         print("\n".join(report.table(result)), end="\n\n", flush=True)
     print("\n".join(report.side_by_side(results)))
+    if failed:
+        raise SystemExit("\n".join(["bench: not all could be measured", *failed]))
     if not results:
         raise SystemExit("bench: nothing was measured")
 
@@ -138,7 +141,7 @@ def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
     return asked
 
 
-def _results(asked: argparse.Namespace) -> Iterator[Result]:
+def _results(asked: argparse.Namespace, failed: list[str]) -> Iterator[Result]:
     """Scenario by scenario, so that those who are compared run close to each other."""
     names = []
     for name in asked.peers:
@@ -149,7 +152,7 @@ def _results(asked: argparse.Namespace) -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="lucid-bench-", dir=asked.directory) as folder:
         top = Path(folder)
         with server(_made(top / "server")) as store:
-            rounds = _Rounds(store, top, _sizes(asked), 1 if asked.tiny else asked.runs)
+            rounds = _Rounds(store, top, _sizes(asked), 1 if asked.tiny else asked.runs, failed)
             for scenario in asked.scenarios or SCENARIOS:
                 for at, distance in enumerate(asked.distances):
                     if scenario == "sequential":
@@ -179,6 +182,8 @@ class _Rounds:
     top: Path
     sizes: Sizes
     runs: int
+    failed: list[str]
+    """A sentence each; told once more at the end."""
 
     def raw(self, scenario: str, distance: Distance) -> Result:
         result = Result(scenario, RAW, *distance)
@@ -198,7 +203,8 @@ class _Rounds:
             except Exception as error:
                 # Whatever it is: hours of measuring do not end because one of them fails.
                 what = f"{scenario}, {name}, {distance[0]:g} ms"
-                print(f"Failed: {what}: {type(error).__name__}: {error}", flush=True)
+                self.failed.append(f"Failed: {what}: {type(error).__name__}: {error}")
+                print(self.failed[-1], flush=True)
                 continue
             result.add(bed.figures, bed.durable)
         if result.figures:

@@ -139,7 +139,9 @@ class Daemon(Peer):
 
     @classmethod
     def why_not(cls) -> str:
-        return "" if program(cls.binary) else f"{cls.binary} is not installed"
+        if program(cls.binary):
+            return ""
+        return f"{cls.binary} is not installed: ./build.sh bench peers --install, or apt-get"
 
     @property
     def path(self) -> str:

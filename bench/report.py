@@ -25,6 +25,8 @@ __all__ = [
 RATES = ("per s", "MB/s", "s")
 MAIN = ("MB/s", "per s", "s", "us", "first byte ms", "p50 ms", "p99 ms", "cpu s", "requests")
 """Figures of the table, in order; JSON has all."""
+IN_SECONDS = "mount, "
+"""Phases that are told in seconds, although they have a rate."""
 NOTEWORTHY = 1.1
 """A ratio nearer to 1 is noise on most machines."""
 
@@ -121,8 +123,8 @@ def table(result: Result) -> Iterator[str]:
     yield f"{result.scenario}, {result.peer}, {far}"
     for phase, figures in result.figures.items():
         shown = [name for name in (*MAIN, "peak MiB") if name in figures]
-        # Seconds say nothing more where there is a rate.
-        if {"MB/s", "per s"} & set(shown) and "s" in shown:
+        # Seconds say nothing more where there is a rate; a mount is judged by them.
+        if {"MB/s", "per s"} & set(shown) and "s" in shown and not phase.startswith(IN_SECONDS):
             shown.remove("s")
         words = "  ".join(f"{_spread(figures[name])} {name}" for name in shown)
         safe = f"  [survives {result.durable[phase]}]" if phase in result.durable else ""
@@ -139,7 +141,7 @@ def side_by_side(results: Sequence[Result]) -> Iterator[str]:
             (phase, name)
             for each in columns
             for phase, figures in each.figures.items()
-            for name in _telling(figures)
+            for name in _telling(phase, figures)
         )
         lines = [[f"{scenario}, {far:g} ms away", *(each.peer for each in columns)]]
         for phase, name in rows:
@@ -153,10 +155,11 @@ def side_by_side(results: Sequence[Result]) -> Iterator[str]:
         yield ""
 
 
-def _telling(figures: Mapping[str, list[float]]) -> list[str]:
-    """The first rate that a phase has, the longest waits, and what it costs."""
-    rate = next((name for name in RATES if name in figures), None)
-    rest = ("first byte ms", "p99 ms", "cpu s", "peak MiB")
+def _telling(phase: str, figures: Mapping[str, list[float]]) -> list[str]:
+    """The first rate that a phase has, what one waits, and what it costs."""
+    rates = ("s",) if phase.startswith(IN_SECONDS) else RATES
+    rate = next((name for name in rates if name in figures), None)
+    rest = ("first byte ms", "p50 ms", "p99 ms", "cpu s", "peak MiB")
     return [name for name in (rate, *rest) if name in figures and name is not None]
 
 
