@@ -21,6 +21,9 @@ FOLLOWED = 64
 FIRST_AHEAD = 512 * 1024
 """What is fetched behind the second of two files that lie one after the other."""
 AHEAD_MAX = 8 * 1024 * 1024
+CACHE_SHARE = 16
+"""At most this part of the cache is fetched ahead, and where that is too little nothing: it must
+still be there when its turn comes."""
 RUN = 4
 """So many neighbours in a row, and the next segment is expected to go on like that."""
 
@@ -28,8 +31,10 @@ RUN = 4
 class PackStreams:
     """The readers of packed files. `_lock` guards the table."""
 
-    def __init__(self, cachemap: CacheMap) -> None:
+    def __init__(self, cachemap: CacheMap, cache_bytes: int) -> None:
+        """cache_bytes: what the cache may hold."""
         self._map = cachemap
+        self._window_max = min(AHEAD_MAX, cache_bytes // CACHE_SHARE)
         self._lock = threading.Lock()
         self._streams: OrderedDict[int, Streams] = OrderedDict()
         self._end = (0, 0)
@@ -42,6 +47,8 @@ class PackStreams:
 
         REQUIRES: the caller holds a reference on the slot.
         """
+        if self._window_max < FIRST_AHEAD:
+            return None
         token, size = self._map.token(slot), self._map.stored_len(slot)
         with self._lock:
             streams, is_new = self._streams_of(token)
@@ -64,7 +71,7 @@ class PackStreams:
         if streams is not None:
             self._streams.move_to_end(token)
             return streams, False
-        streams = self._streams[token] = Streams(FIRST_AHEAD, AHEAD_MAX)
+        streams = self._streams[token] = Streams(FIRST_AHEAD, self._window_max)
         if len(self._streams) > FOLLOWED:
             self._streams.popitem(last=False)
         return streams, True

@@ -115,7 +115,7 @@ class BlockReader:
         self._reader = reader
         self._fetcher = fetcher
         self._large = cache_bytes // LARGE_SHARE
-        self._packs = PackStreams(cachemap)
+        self._packs = PackStreams(cachemap, cache_bytes)
 
     def read(self, blockmap: BlockMap, offset: int, length: int) -> ReadBuffer:
         """The bytes [offset, offset + length), cut to the size; at most READ_MAX.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lucid.data.pack_ahead import AHEAD_MAX, FIRST_AHEAD, FOLLOWED, RUN, PackStreams
+from lucid.data.pack_ahead import AHEAD_MAX, CACHE_SHARE, FIRST_AHEAD, FOLLOWED, RUN, PackStreams
 from lucid.engine.cachemap import CacheMap
 from lucid.filespace import Filespace
 from tests.engine.rig import Rig
@@ -41,7 +41,7 @@ def slots(rig: Rig, count: int, size: int) -> tuple[CacheMap, list[int]]:
 
 def test_the_second_of_two_neighbours_asks_for_more(rig: Rig) -> None:
     cachemap, (slot, other) = slots(rig, 2, 8 << 20)
-    packs = PackStreams(cachemap)
+    packs = PackStreams(cachemap, 1 << 30)
     assert packs.read(slot, 0, SIZE) is None, "one file tells nothing, not even the first"
     assert packs.read(other, SIZE, SIZE) is None, "of another segment"
     want = packs.read(slot, SIZE, SIZE)
@@ -50,14 +50,14 @@ def test_the_second_of_two_neighbours_asks_for_more(rig: Rig) -> None:
 
 def test_what_is_read_here_and_there_asks_for_nothing(rig: Rig) -> None:
     cachemap, (slot,) = slots(rig, 1, (8 << 20) + 5000)
-    packs = PackStreams(cachemap)
+    packs = PackStreams(cachemap, 1 << 30)
     for at in (5, 7, 2, 4, 0, 3):
         assert packs.read(slot, at << 20, SIZE) is None
 
 
 def test_who_comes_from_the_end_of_another_segment_goes_on_as_fast(rig: Rig) -> None:
     cachemap, (first, second, third) = slots(rig, 3, 8 << 20)
-    packs = PackStreams(cachemap)
+    packs = PackStreams(cachemap, 1 << 30)
     for at in range(RUN + 1):
         packs.read(first, at * SIZE, SIZE)
     want = packs.read(second, 0, SIZE)
@@ -71,7 +71,7 @@ def test_who_comes_from_the_end_of_another_segment_goes_on_as_fast(rig: Rig) -> 
 def test_it_goes_on_to_the_end_and_not_beyond(rig: Rig) -> None:
     size = (8 << 20) + 5000
     cachemap, (slot,) = slots(rig, 1, size)
-    packs = PackStreams(cachemap)
+    packs = PackStreams(cachemap, 1 << 30)
     asked = []
     for offset in range(0, size - SIZE, SIZE):
         want = packs.read(slot, offset, SIZE)
@@ -85,11 +85,20 @@ def test_it_goes_on_to_the_end_and_not_beyond(rig: Rig) -> None:
 
 def test_the_longest_unused_is_followed_no_more(rig: Rig) -> None:
     cachemap, all_slots = slots(rig, FOLLOWED + 1, 8 << 20)
-    packs = PackStreams(cachemap)
+    packs = PackStreams(cachemap, 1 << 30)
     for slot in all_slots:
         packs.read(slot, 0, SIZE)
     assert packs.read(all_slots[0], SIZE, SIZE) is None
     assert packs.read(all_slots[-1], SIZE, SIZE) is not None
+
+
+def test_a_small_cache_gets_little_or_nothing_ahead(rig: Rig) -> None:
+    cachemap, (slot,) = slots(rig, 1, 8 << 20)
+    few = PackStreams(cachemap, 4 * FIRST_AHEAD * CACHE_SHARE)
+    asked = [few.read(slot, offset, SIZE) for offset in range(0, 4 << 20, SIZE)]
+    assert max(want[2] for want in asked if want) <= 4 * FIRST_AHEAD
+    none = PackStreams(cachemap, FIRST_AHEAD * CACHE_SHARE - 1)
+    assert not any(none.read(slot, offset, SIZE) for offset in range(0, 4 << 20, SIZE))
 
 
 def test_few_requests_bring_many_files(tmp_path: Path) -> None:
