@@ -19,7 +19,6 @@ from bench.peer import INSTALLED
 from bench.peers import PEERS
 from bench.report import Result
 from bench.scenarios import OURS, SCENARIOS, Distance, S3Server, raw_reads, run, server
-from bench.targets import judge
 from bench.targets import lines as target_lines
 
 HELP = """\
@@ -251,7 +250,7 @@ def targets(arguments: Sequence[str]) -> None:
     parser.add_argument("results", type=Path)
     path = parser.parse_args(arguments).results
     results = report.load(path)
-    print("\n".join([*report.origin(path), *target_lines(judge(results))]))
+    print("\n".join([*report.origin(path), *target_lines(results)]))
 
 
 def plot(arguments: Sequence[str]) -> None:

@@ -120,7 +120,9 @@ def _play(bed: Bed, phase: Phase, opened: Sequence[int], size: int) -> None:
 
 
 def random_reads(bed: Bed) -> None:
-    """4 and 64 KiB at random, by one thread and by eight, cold, and then from the local cache."""
+    """4 and 64 KiB at random, by one thread and by eight, cold, and then from the local cache; and
+    4 KiB from a local cache that holds the file, for some time: the first reads of a disk whose
+    pages were dropped say little of those that follow."""
     size = bed.sizes.large
     target = bed.top / "random"
     bed.write(target, size)
@@ -134,6 +136,25 @@ def random_reads(bed: Bed) -> None:
                 bed.drop_pages()
             with bed.phase(f"{name}, {how}") as phase:
                 read_at(bed, phase, target, offsets, length, threads)
+    read_through(bed, target, Phase())
+    bed.drop_pages()
+    with bed.phase("4 KiB, one thread, cached, sustained") as phase:
+        _read_on(bed, phase, target, 4 * KiB)
+
+
+def _read_on(bed: Bed, phase: Phase, path: Path, length: int) -> None:
+    """One thread reads at random until the time is over."""
+    chance, pieces = random.Random(length), bed.sizes.large // length
+    end = time.perf_counter() + bed.sizes.sustained_s
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        while not phase.count or time.perf_counter() < end:
+            place = chance.randrange(pieces) * length
+            with phase.one():
+                data = os.pread(file.fileno(), length, place)
+            bed.check(data, place)
+            phase.count += 1
+    phase.size = phase.count * length
 
 
 def _threads(count: int) -> str:

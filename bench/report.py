@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +16,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bench.bed import SMALLER_IS_BETTER
+from bench.bed import COUNTS, SMALLER_IS_BETTER
 
 __all__ = [
-    "Result", "check_place", "compare", "load", "origin", "ratio_lines", "round_trips", "save",
-    "side_by_side", "table",
+    "Result", "aligned", "check_place", "compare", "in_lines", "load", "origin", "ratio_lines",
+    "round_trips", "save", "short", "side_by_side", "table",
 ]  # fmt: skip
 
 RATES = ("per s", "MB/s", "s")
-MAIN = ("MB/s", "per s", "s", "us", "first byte ms", "p50 ms", "p99 ms", "cpu s", "requests")
-"""Figures of the table, in order; JSON has all."""
+MAIN = (*RATES, "us", "first byte ms", "p50 ms", "p99 ms", "cpu s", "peak MiB")
+"""Figures of every table, in order, before those that only some phases have."""
+AT_STORE = ("requests", "sent MB", "fetched MB")
+"""Told together: what a phase asks of the store."""
+PAGE = 140
+"""Columns of a page; a table that is wider becomes two."""
+INDENT = 4
 IN_SECONDS = "mount, "
 """Phases that are told in seconds, although they have a rate."""
 NOTEWORTHY = 1.1
@@ -117,18 +123,52 @@ def load(path: Path) -> list[Result]:
         raise SystemExit(f"bench: {path} holds no results of peers or micro: {error}") from None
 
 
-def table(result: Result) -> Iterator[str]:
-    """Lines for the terminal: median, and least to most where there were several runs."""
+def table(result: Result, width: int = 0) -> Iterator[str]:
+    """Lines for a terminal of so many columns (0: this one's): median, and least to most where
+    there were several runs."""
+    width = width or max(80, shutil.get_terminal_size((100, 24)).columns)
     far = f"{result.round_trip_ms:g} ms away" if result.round_trip_ms else "near"
     yield f"{result.scenario}, {result.peer}, {far}"
     for phase, figures in result.figures.items():
-        shown = [name for name in (*MAIN, "peak MiB") if name in figures]
+        shown = _in_order(figures)
         # Seconds say nothing more where there is a rate; a mount is judged by them.
         if {"MB/s", "per s"} & set(shown) and "s" in shown and not phase.startswith(IN_SECONDS):
             shown.remove("s")
-        words = "  ".join(f"{_spread(figures[name])} {name}" for name in shown)
-        safe = f"  [survives {result.durable[phase]}]" if phase in result.durable else ""
-        yield f"  {phase:<32} {words}{safe}"
+        words = [f"{_spread(figures[name])} {name}" for name in shown]
+        if at_store := _at_store(figures):
+            count, sent, fetched = at_store
+            words.append(f"store: {count} requests, {sent} MB sent, {fetched} MB fetched")
+        if phase in result.durable:
+            words.append(f"[survives {result.durable[phase]}]")
+        yield from in_lines(f"  {phase:<36} ", words, width)
+
+
+def in_lines(head: str, words: Sequence[str], width: int) -> Iterator[str]:
+    """Words that are not parted, two blanks between them; what has no room goes below, under the
+    first of them where the head leaves enough."""
+    at = len(head) if len(head) <= width * 2 // 5 else INDENT
+    line = head.rstrip(" ") if not words else head
+    for number, word in enumerate(words):
+        if number and len(line) + len(word) + 2 > width:
+            yield line
+            line = " " * at + word
+        else:
+            line += f"  {word}" if number else word
+    yield line
+
+
+def _in_order(figures: Mapping[str, list[float]]) -> list[str]:
+    """Those that each table has, and then those that only this phase has."""
+    first = [name for name in MAIN if name in figures]
+    return first + [name for name in figures if name not in (*MAIN, *AT_STORE)]
+
+
+def _at_store(figures: Mapping[str, list[float]]) -> tuple[str, str, str] | None:
+    """Medians of requests, MB sent and MB fetched; None where the store was not asked."""
+    if not any(figures.get("requests", ())):
+        return None
+    count, sent, fetched = (short(statistics.median(figures[name])) for name in AT_STORE)
+    return count, sent, fetched
 
 
 def side_by_side(results: Sequence[Result]) -> Iterator[str]:
@@ -137,33 +177,54 @@ def side_by_side(results: Sequence[Result]) -> Iterator[str]:
         columns = [
             each for each in results if (each.scenario, each.round_trip_ms) == (scenario, far)
         ]
-        rows = dict.fromkeys(
-            (phase, name)
-            for each in columns
-            for phase, figures in each.figures.items()
-            for name in _telling(phase, figures)
-        )
         lines = [[f"{scenario}, {far:g} ms away", *(each.peer for each in columns)]]
-        for phase, name in rows:
-            found = [each.figures.get(phase, {}).get(name) for each in columns]
-            cells = (_spread(values) if values else "" for values in found)
-            lines.append([f"{phase}, {name}", *cells])
-            if name in RATES and any(phase in each.durable for each in columns):
-                safe = (each.durable.get(phase, "") for each in columns)
-                lines.append(["  survives", *safe])
-        yield from _aligned(lines)
-        yield ""
+        for phase in dict.fromkeys(phase for each in columns for phase in each.figures):
+            lines += _rows(phase, columns)
+        for part in _pages(lines):
+            yield from aligned(part)
+            yield ""
+
+
+def _rows(phase: str, columns: Sequence[Result]) -> Iterator[list[str]]:
+    """Of one phase: each figure, behind its rate what is safe, and what was asked of the store."""
+    having = [each.figures.get(phase, {}) for each in columns]
+    for name in dict.fromkeys(name for one in having for name in _telling(phase, one)):
+        yield [f"{phase}, {name}", *(_spread(one[name]) if name in one else "" for one in having)]
+        if name in RATES and any(phase in each.durable for each in columns):
+            yield ["  survives", *(each.durable.get(phase, "") for each in columns)]
+    asked = [_at_store(one) for one in having]
+    if any(asked):
+        cells = (", ".join(one) if one else "" for one in asked)
+        yield ["  store: requests, MB sent, fetched", *cells]
+
+
+def _pages(lines: Sequence[Sequence[str]]) -> Iterator[list[list[str]]]:
+    """Tables that are not wider than a page, each with the first column; one that must be is."""
+    widths = [max(len(line[at]) for line in lines) + 3 for at in range(len(lines[0]))]
+    taken: list[int] = []
+    for at in range(1, len(widths)):
+        if taken and widths[0] + sum(widths[one] for one in (*taken, at)) + 1 > PAGE:
+            yield _with(taken, lines)
+            taken = []
+        taken.append(at)
+    yield _with(taken, lines)
+
+
+def _with(columns: Sequence[int], lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The first column and these; without rows in which they are empty."""
+    cut = [[line[0], *(line[at] for at in columns)] for line in lines]
+    return [line for line in cut if any(line[1:])]
 
 
 def _telling(phase: str, figures: Mapping[str, list[float]]) -> list[str]:
-    """The first rate that a phase has, what one waits, and what it costs."""
+    """The first rate that a phase has, what one waits, what it costs, and what only it has."""
     rates = ("s",) if phase.startswith(IN_SECONDS) else RATES
     rate = next((name for name in rates if name in figures), None)
-    rest = ("first byte ms", "p50 ms", "p99 ms", "cpu s", "peak MiB")
-    return [name for name in (rate, *rest) if name in figures and name is not None]
+    return [name for name in _in_order(figures) if name not in RATES or name == rate]
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table as pages have it; the first line is its head."""
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
     for number, line in enumerate(lines):
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -182,13 +243,14 @@ def origin(path: Path) -> Iterator[str]:
 
 
 def _spread(values: list[float]) -> str:
-    middle = _short(statistics.median(values))
+    middle = short(statistics.median(values))
     if len(values) == 1:
         return middle
-    return f"{middle} ({_short(min(values))} to {_short(max(values))})"
+    return f"{middle} ({short(min(values))} to {short(max(values))})"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Three digits that say something, or all before the point."""
     if abs(value) < 0.001:
         return "0"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -215,4 +277,5 @@ def ratio_lines(ratios: Mapping[Key, float]) -> Iterator[str]:
         what = f"{scenario}, {peer}, {round_trip:g} ms: {phase}, {name}"
         gain = 1 / ratio if ratio and name in SMALLER_IS_BETTER else ratio
         word = "better" if gain > NOTEWORTHY else "worse" if gain * NOTEWORTHY < 1 else ""
+        word = "" if name in COUNTS else word
         yield f"{what:<76} {ratio:6.2f}  {word}".rstrip()

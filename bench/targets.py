@@ -13,12 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bench.bed import SMALLER_IS_BETTER
-from bench.report import Result
+from bench.report import Result, aligned
+from bench.scenarios import SCENARIOS
 
 __all__ = ["TARGETS", "Row", "Target", "judge", "lines"]
 
 BEST = ("juicefs", "juicefs-writeback", "rclone")
 RAW = ("raw GETs",)
+GROUPS = {BEST: "best peer", BEST[:2]: "juicefs"}
+"""How a page calls them. Who was the best stands beside it."""
 CPU = "cpu s/GB"
 """Made of the seconds and the bytes of a phase."""
 RUNS = 5
@@ -26,6 +29,7 @@ RUNS = 5
 SURVIVES = ("a killed process", "loss of power", "loss of the machine")
 """From less to more: what survives one survives those before it."""
 NOT_MEASURED = "not measured"
+MEMORY = "memory"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ SMALL = ("create", "from there until in the store")
 COLD = "read cold"
 LOCAL = "read local cache"
 FSYNC = "write to fsync"
+SUSTAINED = "4 KiB, one thread, cached, sustained"
 STORED = "write until in the store"
 
 TARGETS = (
@@ -89,6 +94,7 @@ TARGETS = (
     _far("random 4 KiB, cold", "random", "4 KiB, one thread, cold", "p50 ms", 20 + 8),
     _far("random 4 KiB, cold", "random", "4 KiB, one thread, cold", "p99 ms", 2 * (20 + 8)),
     _near("random 4 KiB, cached", "random", "4 KiB, one thread, cached", "per s", 1.5, peers=BEST),
+    _near("random 4 KiB, cached, sustained", "random", SUSTAINED, "per s", 1.5, peers=BEST),
     _near("sequential write to fsync", "sequential", FSYNC, "MB/s", 1.3, peers=BEST),
     _near("write until in the store", "sequential", STORED, "MB/s", 1.5, peers=JUICEFS),
     _far("write until in the store", "sequential", STORED, "MB/s", 1.5, peers=JUICEFS),
@@ -164,9 +170,9 @@ def judge(results: Sequence[Result]) -> list[Row]:
 def _row(target: Target, results: Sequence[Result]) -> Row:
     ours = _found(target, target.phases, "lucid", results)
     sign = "<=" if target.smaller else ">="
-    against = ", ".join(target.peers) or target.beside
-    bound = f"{sign} {target.bound:g}" + (f" x best of {against}" if against else "")
-    bound += " at equal durability" if target.equal_durability else ""
+    against = GROUPS.get(target.peers) or ", ".join(target.peers) or target.beside
+    bound = f"{sign} {target.bound:,g}" + (f" x {against}" if against else "")
+    bound += ", as durable" if target.equal_durability else ""
 
     def row(why: str = "", theirs: _Found | None = None, reached: bool | None = None) -> Row:
         shown = theirs or _Found(0, 0, 0, 0)
@@ -245,7 +251,7 @@ def _survives(word: str) -> int:
 
 
 def _memory(results: Sequence[Result]) -> Row:
-    """The scenario with the largest peak."""
+    """The largest peak, and where it was. The name says of how many scenarios."""
     peaks = [
         (statistics.median(values), len(values), f"{each.scenario}, {each.round_trip_ms:g} ms")
         for each in results
@@ -253,26 +259,43 @@ def _memory(results: Sequence[Result]) -> Row:
     ]
     bound = f"< {PEAK_MIB}"
     if not peaks:
-        return Row("memory, every scenario", "", "peak MiB", None, 0, bound, why=NOT_MEASURED)
+        return Row(f"{MEMORY}, every scenario", "", "peak MiB", None, 0, bound, why=NOT_MEASURED)
+    left = len(_without_memory(results))
+    covers = f"{len(SCENARIOS) - left} of {len(SCENARIOS)} scenarios" if left else "every scenario"
+    name = f"{MEMORY}, {covers}"
     peak, runs, where = max(peaks)
-    return Row(
-        "memory, every scenario", where, "peak MiB", peak, runs, bound, reached=peak < PEAK_MIB
-    )
+    return Row(name, where, "peak MiB", peak, runs, bound, reached=peak < PEAK_MIB)
 
 
-def lines(rows: Sequence[Row]) -> Iterator[str]:
-    """A table as pages have it, and how many are reached."""
-    yield "| target | where | figure | ours | runs | bound | theirs | ratio | reached |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+def _without_memory(results: Sequence[Result]) -> list[str]:
+    """Scenarios of which no peak was measured."""
+    having = {
+        each.scenario
+        for each in results
+        if each.peer == "lucid" and each.figures.get("all of it", {}).get("peak MiB")
+    }
+    return [name for name in SCENARIOS if name not in having]
+
+
+def lines(results: Sequence[Result]) -> Iterator[str]:
+    """A table as pages have it, how many are reached, and what the figure of memory covers."""
+    rows = judge(results)
+    heads = ("target", "where", "figure", "ours", "runs", "bound", "theirs", "ratio", "reached")
+    table: list[Sequence[str]] = [heads]
     for row in rows:
         verdict = {True: "yes", False: "no", None: row.why}[row.reached]
         theirs = f"{_short(row.theirs)} {row.who}".strip() if row.theirs is not None else ""
-        runs = f"{row.runs}" if row.runs >= RUNS else f"{row.runs} (of {RUNS})"
+        runs = "" if row.ours is None else f"{row.runs}"
+        if row.ours is not None and row.runs < RUNS:
+            runs += f" (of {RUNS})"
         cells = (row.name, row.far, row.what, _short(row.ours), runs, row.bound, theirs)
-        yield f"| {' | '.join(cells)} | {_short(row.ratio)} | {verdict} |"
+        table.append((*cells, _short(row.ratio), verdict))
+    yield from aligned(table)
     said = [row.reached for row in rows if row.reached is not None]
     yield ""
     yield f"{sum(said)} of {len(rows)} reached, {len(rows) - len(said)} not told."
+    if left := _without_memory(results):
+        yield f"Of {len(left)} scenarios no memory was measured: {', '.join(left)}."
 
 
 def _short(value: float | None) -> str:

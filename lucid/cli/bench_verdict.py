@@ -80,7 +80,7 @@ _KNOWN: dict[str, dict[str, tuple[str, str, float, float]]] = {
     },
     "mount": {
         "write": ("write to fsync", _RATE, 50 * MEGA, 150 * MEGA),
-        "commit": ("write until in the store", _RATE, 20 * MEGA, 100 * MEGA),
+        "commit": ("write, fsync, until in the store", _RATE, 20 * MEGA, 100 * MEGA),
         "cached": ("read, local cache", _RATE, 250 * MEGA, 600 * MEGA),
         "memory": ("read, memory", _RATE, 1000 * MEGA, 3000 * MEGA),
         "create": ("make small files", _FILES, 200, 600),
@@ -117,10 +117,10 @@ def _limits(found: Mapping[str, Mapping[str, float]]) -> Iterator[Limit]:
         yield _slowest("reading for the first time", first, _way(store))
     yield _slowest("reading from the local cache", here | _mount(mount, "cached", here))
     kept = {"disk": disk["write"], "crypto": sealing}
-    kept |= _mount(mount, "write", kept)
-    yield _slowest("writing to fsync", kept)
+    yield _slowest("writing to fsync", kept | _mount(mount, "write", kept))
     if store is not None:
-        yield _slowest("writing until in the store", kept | {"store": store["put"]})
+        sent = kept | {"store": store["put"]}
+        yield _slowest("writing until in the store", sent | _mount(mount, "commit", sent))
 
 
 def _mount(mount: Mapping[str, float], key: str, others: Mapping[str, float]) -> dict[str, float]:

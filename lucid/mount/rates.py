@@ -31,9 +31,10 @@ def measure(
 ) -> dict[str, float]:
     """Bytes a second, except for small files.
 
-    `write` to fsync and `commit` until it is in the store, which `sync` waits for; `cached` from
-    the drive's local cache and `memory` from the kernel's pages; `create` and `read small` in files
-    a second. A read that has to fetch is not among them: for that the cache would have to go.
+    `write` to fsync; `commit` from the first byte, with this fsync on the way, until it is in the
+    store, which `sync` waits for; `cached` from the drive's local cache and `memory` from the
+    kernel's pages; `create` and `read small` in files a second. A read that has to fetch is
+    not among them: for that the cache would have to go.
 
     Raises LocalError, and what `sync` raises.
     """

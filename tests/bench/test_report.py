@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench.report import Result, compare, load, ratio_lines, save, table
+from bench.report import PAGE, Result, compare, load, ratio_lines, save, side_by_side, table
 
 
 def result(rate: float = 100.0, p99: float = 4.0, peer: str = "lucid") -> Result:
@@ -62,10 +62,77 @@ def test_only_what_both_have_is_compared(
 
 
 def test_the_table_tells_the_spread_and_what_is_safe() -> None:
-    title, line = table(result())
+    title, line = table(result(), 160)
     assert title == "random, lucid, 20 ms away"
     assert "100 (50 to 200) MB/s" in line
     assert line.endswith("[survives loss of power]")
+
+
+def asked(requests: float) -> dict[str, float]:
+    return {
+        "MB/s": 150.0,
+        "p99 ms": 4.0,
+        "requests": requests,
+        "sent MB": 0.25,
+        "fetched MB": 134.0,
+    }
+
+
+def test_what_is_asked_of_the_store_is_told_where_it_is_asked() -> None:
+    made = Result("sequential", "lucid", 20.0, 100.0)
+    made.add({"read cold": asked(29.0), "read memory": asked(0.0)}, {})
+    other = Result("sequential", "gocryptfs", 20.0, 0.0)
+    other.add({"read cold": {"MB/s": 200.0}}, {})
+    shown = list(table(made, 160))
+    assert "store: 29 requests, 0.25 MB sent, 134 MB fetched" in shown[1]
+    assert "store" not in shown[2] and "requests" not in shown[2]
+    page = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in side_by_side([made, other])
+    ]
+    assert [row for row in page if row and row[0].startswith("store")] == [
+        ["store: requests, MB sent, fetched", "29, 0.25, 134", ""]
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_lines_fit_the_terminal(width: int) -> None:
+    made = Result("sequential", "juicefs-writeback", 20.0, 100.0)
+    for factor in (0.5, 1.0, 2.0):
+        phase = {"MB/s": 150.0 * factor, "first byte ms": 48.3 * factor, "cpu s": factor}
+        made.add({"read cold": asked(29.0) | phase}, {"read cold": "a killed process, at least"})
+    shown = list(table(made, width))
+    assert max(map(len, shown)) <= width
+    words = " ".join(" ".join(shown).split())
+    assert "150 (75 to 300) MB/s 48.3 (24.1 to 96.6) first byte ms" in words
+    assert words.endswith("[survives a killed process, at least]")
+
+
+def test_a_table_wider_than_a_page_becomes_two() -> None:
+    made = []
+    for number in range(7):
+        made.append(Result("sequential", f"peer-{number}", 20.0, 0.0))
+        for factor in (0.5, 1.0, 2.0):
+            made[-1].add({"from close until in the store": {"s": 0.402 * factor}}, {})
+    shown = list(side_by_side(made))
+    assert max(map(len, shown)) <= PAGE
+    heads = [line for line in shown if line.startswith("| sequential, 20 ms away")]
+    assert len(heads) == 2
+    assert all(sum(f"peer-{number}" in head for head in heads) == 1 for number in range(7))
+
+
+def test_figures_that_only_one_phase_has_are_in_the_tables() -> None:
+    made = Result("fio", "lucid", 0.0, 0.0)
+    made.add({"mix": {"s": 1.0, "per s": 10.0, "write p99 ms": 7.0}}, {})
+    assert "7 write p99 ms" in list(table(made, 160))[1]
+    assert any("mix, write p99 ms" in line for line in side_by_side([made]))
+
+
+def test_a_count_is_neither_better_nor_worse() -> None:
+    old, new = Result("crowd", "lucid", 0.0, 0.0), Result("crowd", "lucid", 0.0, 0.0)
+    old.add({"all": {"files": 10.0, "max ms": 10.0}}, {})
+    new.add({"all": {"files": 40.0, "max ms": 40.0}}, {})
+    files, most = ratio_lines(compare([old], [new]))
+    assert files.endswith("4.00") and most.endswith("4.00  worse")
 
 
 def test_a_page_has_a_column_for_each_peer(

@@ -59,6 +59,26 @@ def test_on_the_plain_disk(scenario: str, tmp_path: Path) -> None:
     assert bool(bed.durable) == (scenario in WRITES)
 
 
+def test_reading_at_random_goes_on_for_its_time(tmp_path: Path) -> None:
+    bed = on_disk(Disk, "random", tmp_path)
+    sustained = bed.figures["4 KiB, one thread, cached, sustained"]
+    assert sustained["s"] >= TINY.sustained_s
+    assert sustained["per s"] * sustained["s"] > TINY.reads, "more than the first reads"
+    assert sustained["p50 ms"] <= sustained["p99 ms"]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 4096), (0, 4), (4, 8), (CHUNK - 9, 40)])
+def test_a_byte_that_is_wrong_is_seen(offset: int, length: int, tmp_path: Path) -> None:
+    bed = Bed(Disk(Place(tmp_path, "", "", "", "")), TINY, os.urandom(CHUNK))
+    bed.write(tmp_path / "file", 2 * CHUNK)
+    data = bytearray((tmp_path / "file").read_bytes()[offset : offset + length])
+    bed.check(data, offset)
+    bed.check(memoryview(data), offset)
+    data[min(length, CHUNK - offset) - 1] ^= 1
+    with pytest.raises(RuntimeError, match=f"were written at {offset}"):
+        bed.check(data, offset)
+
+
 @pytest.mark.parametrize("scenario", ["sequential", "interleaved", "editor", "random", "small"])
 def test_wrong_bytes_are_no_result(scenario: str, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="wrong gave other bytes"):

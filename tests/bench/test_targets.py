@@ -90,8 +90,39 @@ def test_cpu_is_of_a_gigabyte_and_memory_of_the_worst() -> None:
         one.add({"read cold": figures, "all of it": {"peak MiB": 301.0}}, {})
     near, _ = rows(made, "CPU of cold reads")
     assert (near.ours, near.theirs, near.reached) == (5.0, 10.0, True)
-    (memory,) = rows(made, "memory, every scenario")
-    assert (memory.ours, memory.reached) == (301.0, False)
+    everywhere = [*made, *(peak(name, 20.0, 90.0) for name in SCENARIOS)]
+    (memory,) = rows(everywhere, "memory, every scenario")
+    assert (memory.ours, memory.far, memory.reached) == (301.0, "sequential, 0 ms", False)
+
+
+def peak(scenario: str, far: float, mib: float) -> Result:
+    made = Result(scenario, "lucid", far, 0.0)
+    made.add({"all of it": {"peak MiB": mib}}, {})
+    return made
+
+
+def test_scenarios_of_which_no_memory_was_measured_are_named() -> None:
+    """A peak below the bound in two scenarios says nothing of the others."""
+    made = [peak("sequential", 0.0, 200.0), peak("small", 0.0, 100.0), peak("small", 20.0, 110.0)]
+    (memory,) = rows(made, f"memory, 2 of {len(SCENARIOS)} scenarios")
+    assert (memory.ours, memory.reached) == (200.0, True)
+    last = list(lines(made))[-1]
+    others = [name for name in SCENARIOS if name not in ("sequential", "small")]
+    assert last == f"Of {len(others)} scenarios no memory was measured: {', '.join(others)}."
+
+
+def test_reads_at_random_have_a_row_for_the_first_and_one_for_a_longer_time() -> None:
+    made = []
+    for phase, rate in (("cached", 100.0), ("cached, sustained", 900.0)):
+        name = f"4 KiB, one thread, {phase}"
+        made += [
+            result("random", peer, 0.0, name, per_s=rate * factor)
+            for peer, factor in (("lucid", 2.0), ("rclone", 1.0))
+        ]
+    (first,) = rows(made[:2], "random 4 KiB, cached")
+    (sustained,) = rows(made[2:], "random 4 KiB, cached, sustained")
+    assert (first.ours, first.theirs) == (200.0, 100.0)
+    assert (sustained.ours, sustained.theirs, sustained.reached) == (1800.0, 900.0, True)
 
 
 def test_the_verb_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,6 +132,18 @@ def test_the_verb_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert bench.main(["targets", str(path)]) == 0
     out = capsys.readouterr().out
     assert "the command" in out
-    assert "| first byte, cold | 20 ms | first byte ms | 20 | 5 | <= 32 |  |  | yes |" in out
-    assert out.endswith(f"1 of {len(TARGETS) + 1} reached, {len(TARGETS)} not told.\n")
-    assert "1 (of 5)" not in "".join(lines(judge(made)))
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
+    assert [
+        "first byte, cold",
+        "20 ms",
+        "first byte ms",
+        "20",
+        "5",
+        "<= 32",
+        "",
+        "",
+        "yes",
+    ] in cells
+    assert f"\n1 of {len(TARGETS) + 1} reached, {len(TARGETS)} not told.\n" in out
+    assert "(of 5)" not in out, "it has five runs, and of the others nothing was measured"
+    assert max(map(len, out.splitlines())) <= 150

@@ -215,6 +215,20 @@ def test_the_mount_is_the_limit_only_below_what_it_is_made_of() -> None:
     assert [limit.part for limit in limits(nearly)] == ["disk", "disk"]
 
 
+def test_until_in_the_store_is_not_judged_by_the_rate_to_fsync() -> None:
+    """What a drive takes to fsync says nothing of how fast it sends."""
+    quick = {**MOUNT, "write": 60e6, "commit": 85e6}
+    slow = {**MOUNT, "write": 390e6, "commit": 30e6}
+    for mount, fsync, stored in (
+        (quick, ("mount", 60e6), ("store", 90e6)),
+        (slow, ("disk", 400e6), ("mount", 30e6)),
+    ):
+        found = limits({**MACHINE, "store": STORE, "mount": mount})
+        by_job = {limit.job: (limit.part, limit.rate) for limit in found}
+        assert by_job["writing to fsync"] == fsync
+        assert by_job["writing until in the store"] == stored
+
+
 @pytest.mark.parametrize(("one", "why"), [(140e6, "the line to it"), (40e6, "the distance")])
 def test_what_a_slow_store_hangs_on(one: float, why: str) -> None:
     first = limits({**MACHINE, "store": {**STORE, "get one": one}})[0]
