@@ -26,13 +26,14 @@ HELP = """\
                                          same store: near, and 20 ms away. See: peers --help
 ./build.sh bench peers --install         JuiceFS, rclone and py-spy into build/peers
 ./build.sh bench compare OLD.json NEW.json
-                                         ratios of two results of peers --json
+                                         ratios of two results of the same command --json
 ./build.sh bench table RESULTS.json      a page of what peers --json kept, a column for each
 ./build.sh bench targets RESULTS.json    what this drive is to reach, and whether it does
 ./build.sh bench plot RESULTS.json       a picture of each scenario: bars by peer, with the spread
 ./build.sh bench micro [NAME...]         parts of the engine and the daemon alone. See: micro --help
 ./build.sh bench together [PART...]      several machines in one filespace: when a change is visible
-                                         elsewhere, contending commits. See: together --help
+                                         elsewhere, contending commits, a crowd in one
+                                         directory, locks. See: together --help
 ./build.sh bench --profile SCENARIO      flame graphs of the daemon, native frames too
 ./build.sh bench --profile engine        instructions of the engine by function, by callgrind
 ./build.sh bench [NAME...]               this drive alone, in steps: sequential, small, recover,

@@ -10,16 +10,16 @@ named. Run it on a quiet machine, and look at the spread.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from bench import report
 from bench.drive import Drive, drop_page_cache, seaweed
-from bench.report import check_place
+from bench.report import Result
 from bench.scale import gc_figures, replica_figures
 
 MB = 1_000_000
@@ -27,6 +27,12 @@ MiB = 1 << 20
 CHUNK = MiB
 
 Figures = dict[str, float]
+
+UNITS = {"MB/s", "files/s", "s", "ms", "s/GB", "ms/file"}
+"""With which a figure's name ends."""
+WHOLE = "all of it"
+"""The phase of a figure whose name is more than a phase and a unit."""
+TINY = {"size_mib": 2, "copy_mib": 4, "files": 12, "pending": 20, "log_files": 40, "segments": 20}
 
 
 def write_file(path: Path, size: int, seed: bytes) -> None:
@@ -240,21 +246,47 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--pending", type=int, default=10_000, help="changes to recover")
     parser.add_argument("--log-files", type=int, default=1_000_000, help="in the log, for replica")
     parser.add_argument("--segments", type=int, default=100_000, help="for gc")
+    parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
     parser.add_argument("--directory", help="where to work (a disk, not a tmpfs)")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures there, for bench compare")
     args = parser.parse_args(arguments)
-    check_place(parser, args.json)
-    everything: dict[str, dict[str, list[float]]] = {}
+    if args.tiny:
+        vars(args).update(TINY, runs=1)
+    if args.runs < 1:
+        parser.error("--runs must be at least 1")
+    report.check_place(parser, args.json)
+    results: list[Result] = []
     for name in args.scenarios or SCENARIOS:
         runs = 1 if name == "copy" or name in LARGE else args.runs
         found: dict[str, list[float]] = {}
         for _ in range(runs):
             for figure, value in run_once(name, args).items():
                 found.setdefault(figure, []).append(value)
-        everything[name] = found
-        print(f"\n{name} ({runs} runs: median, least, most)")
-        for figure, values in found.items():
-            middle = statistics.median(values)
-            print(f"  {figure:<38} {middle:>10,.1f} {min(values):>10,.1f} {max(values):>10,.1f}")
-    if args.json:
-        args.json.write_text(json.dumps(everything, indent=1))
+        print("\n".join(_lines(name, runs, found)), flush=True)
+        results.append(_result(name, found))
+        if args.json:
+            # As it goes: whatever ends this, what was measured is not lost.
+            report.save(args.json, results, ["./build.sh", "bench", "--steps", *arguments])
+
+
+def _lines(name: str, runs: int, found: dict[str, list[float]]) -> Iterator[str]:
+    yield ""
+    if runs == 1:
+        yield f"{name}, 1 run"
+    else:
+        yield f"{f'{name}, {runs} runs':<40} {'median':>10} {'least':>10} {'most':>10}"
+    for figure, values in found.items():
+        three = (statistics.median(values), min(values), max(values))
+        shown = three[:1] if runs == 1 else three
+        yield f"  {figure:<38} {' '.join(f'{report.short(value):>10}' for value in shown)}"
+
+
+def _result(name: str, found: dict[str, list[float]]) -> Result:
+    """As bench compare takes it: by phase and unit."""
+    made = Result(name, "lucid", 0.0, 0.0)
+    for figure, values in found.items():
+        phase, _, unit = figure.rpartition(" ")
+        if unit not in UNITS:
+            phase, unit = WHOLE, figure
+        made.figures.setdefault(phase, {})[unit] = values
+    return made

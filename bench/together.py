@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,12 +21,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from bench import report
 from bench.contention import contest
 from bench.delay import delay_line
-from bench.report import round_trips
+from bench.report import Result
 from bench.scenarios import Distance, S3Server, own_bucket, server
 
 __all__ = [
@@ -40,6 +42,18 @@ LOOK_S = 0.001
 GIVE_UP_S = 60.0
 SIZE = 5000
 RATE_MB_S = 100.0
+CONTEST_MS = 20.0
+CONTESTS = ((1, False), (4, False), (16, False), (16, True))
+"""Devices, and whether one of them is far away."""
+
+
+class Told(NamedTuple):
+    """What was measured, in which way, how far away, and what came of it."""
+
+    what: str
+    how: str
+    distance: Distance
+    figures: Figures
 
 
 class Machines:
@@ -146,12 +160,11 @@ def _answers(port: int) -> bool:
 def percentiles(seconds: Sequence[float]) -> Figures:
     """In milliseconds."""
     ordered = sorted(seconds)
-    found = {"n": float(len(ordered)), "max ms": ordered[-1] * 1000}
-    for percent in (50, 99):
-        found[f"p{percent} ms"] = (
-            ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] * 1000
-        )
-    return found
+    found = {
+        f"p{percent} ms": ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] * 1000
+        for percent in (50, 99)
+    }
+    return found | {"max ms": ordered[-1] * 1000, "n": float(len(ordered))}
 
 
 def visibility(
@@ -235,53 +248,69 @@ def _check_crowd(points: Sequence[Path], writers: int, files: int) -> None:
 # -- the verb
 
 
-def _visibility(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[str]:
-    for round_trip in asked.round_trips:
-        for with_hub in (True, False):
-            how = "with a hub" if with_hub else "by polling"
-            distance = (round_trip, RATE_MB_S if round_trip else 0.0)
-            figures = visibility(store, distance, with_hub, asked.rounds, top)
-            yield _line(f"visible elsewhere, {how}, {round_trip:g} ms", figures)
+def _visibility(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[Told]:
+    for distance, with_hub, how in _ways(asked):
+        figures = visibility(store, distance, with_hub, asked.rounds, top)
+        yield Told("visible elsewhere", how, distance, figures)
 
 
-def _contention(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[str]:
-    for devices, far in ((1, False), (4, False), (16, False), (16, True)):
-        found = contest(devices, asked.seconds, 0.02, far).figures()
-        what = f"{devices} devices commit" + (", one of them ten times as far away" if far else "")
-        yield _line(f"{what}, 20 ms", found)
+def _contention(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[Told]:
+    for devices, far in asked.contests:
+        found = contest(devices, asked.seconds, CONTEST_MS / 1000, far).figures()
+        who = "1 device" if devices == 1 else f"{devices} devices"
+        how = who + (", one of them ten times as far away" if far else "")
+        yield Told("commits", how, (CONTEST_MS, 0.0), found)
 
 
-def _crowd(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[str]:
+def _crowd(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[Told]:
     figures = crowd(store, (0.0, 0.0), 4, asked.files, top)
-    yield _line(f"4 machines make {asked.files:,} files each in one directory", figures)
+    how = f"{asked.files:,} files of each of 4 machines"
+    yield Told("made in one directory", how, (0.0, 0.0), figures)
 
 
-def _locks(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[str]:
+def _locks(asked: argparse.Namespace, store: S3Server, top: Path) -> Iterator[Told]:
     from bench.hand_over import hand_over
 
+    for distance, with_hub, how in _ways(asked):
+        figures = hand_over(store, distance, with_hub, asked.turns, top)
+        yield Told("a lock changes machines", how, distance, figures)
+
+
+def _ways(asked: argparse.Namespace) -> Iterator[tuple[Distance, bool, str]]:
+    """Each distance, with a hub and without."""
     for round_trip in asked.round_trips:
-        for with_hub in (True, False):
-            how = "with a hub" if with_hub else "by polling"
-            distance = (round_trip, RATE_MB_S if round_trip else 0.0)
-            figures = hand_over(store, distance, with_hub, asked.turns, top)
-            yield _line(f"a lock changes machines, {how}, {round_trip:g} ms", figures)
+        distance = (round_trip, RATE_MB_S if round_trip else 0.0)
+        yield distance, True, "with a hub"
+        yield distance, False, "by polling"
 
 
 PARTS = {"visibility": _visibility, "contention": _contention, "crowd": _crowd, "locks": _locks}
 """What is measured, by name."""
 
 
-def _line(what: str, figures: Figures) -> str:
-    shown = ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
-    return f"{what}: {shown}"
+def _lines(told: Told, width: int) -> Iterator[str]:
+    """What it is, and below it what came of it; `load` is how busy the machine was."""
+    far = f"{told.distance[0]:g} ms away" if told.distance[0] else "near"
+    yield f"{told.what}, {told.how}, {far}"
+    words = [_words(name, value) for name, value in told.figures.items()]
+    yield from report.in_lines("    ", words, width)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """`./build.sh bench together`."""
+def _words(name: str, value: float) -> str:
+    """A figure with its unit behind the number."""
+    what, _, unit = name.rpartition(" ")
+    if unit in ("ms", "s"):
+        return f"{what} {report.short(value)} {unit}"
+    if name.endswith("/s"):
+        return f"{name[:-2]} {report.short(value)}/s"
+    return f"{name} {report.short(value)}"
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./build.sh bench together",
-        description="When other machines see a change, commits of devices that contend, and files "
-        "that machines make at once in one directory.",
+        description="When other machines see a change, commits of devices that contend, files "
+        "that machines make at once in one directory, and a lock that goes back and forth.",
     )
     parser.add_argument("parts", nargs="*", help=f"default: all of {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=200, help="of each figure of visibility")
@@ -289,16 +318,37 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--round-trips", default="0,20", metavar="MS,...", help="%(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each contest of commits")
     parser.add_argument("--files", type=int, default=10_000, help="of each machine in a crowd")
+    parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
     parser.add_argument("--directory", type=Path, help="where to work: a disk, not a tmpfs")
+    parser.add_argument("--json", type=Path, help="write all figures there, for bench compare")
     asked = parser.parse_args(arguments)
-    asked.round_trips = round_trips(parser, asked.round_trips)
+    asked.round_trips = report.round_trips(parser, asked.round_trips)
+    asked.contests = CONTESTS
+    report.check_place(parser, asked.json)
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(PARTS)}")
+    if asked.tiny:
+        asked.rounds, asked.turns, asked.seconds, asked.files = 4, 4, 0.5, 60
+        asked.round_trips, asked.contests = asked.round_trips[:1], ((1, False), (3, True))
+    return asked
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`./build.sh bench together`."""
+    asked = _options(arguments)
+    width = max(80, shutil.get_terminal_size((100, 24)).columns)
+    results: dict[tuple[str, float], Result] = {}
     with tempfile.TemporaryDirectory(prefix="lucid-bench-", dir=asked.directory) as folder:
         top = Path(folder)
         (top / "server").mkdir()
         with server(top / "server") as store:
             for part in asked.parts or PARTS:
-                for line in PARTS[part](asked, store, top):
-                    load = os.getloadavg()[0]
-                    print(f"{line} (load {load:.1f})", flush=True)
+                for told in PARTS[part](asked, store, top):
+                    told.figures["load"] = os.getloadavg()[0]
+                    print("\n".join(_lines(told, width)), flush=True)
+                    kept = Result(part, "lucid", *told.distance)
+                    kept = results.setdefault((part, told.distance[0]), kept)
+                    kept.add({told.how: told.figures}, {})
+                    if asked.json:
+                        command = ["./build.sh", "bench", "together", *arguments]
+                        report.save(asked.json, list(results.values()), command)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from bench import __main__ as bench
 from bench import together
 from bench.contention import contest
+from bench.report import load
 from tests.seaweed import S3Server, s3_server
 
 __all__ = ["s3_server"]
@@ -16,24 +22,52 @@ __all__ = ["s3_server"]
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is missing")
 
 
-@needs_gcc
-@pytest.mark.mount
-@pytest.mark.slow
-@pytest.mark.parametrize("with_hub", [True, False])
-def test_visibility(with_hub: bool, s3_server: S3Server, tmp_path: Path) -> None:
-    figures = together.visibility(s3_server, (2.0, 100.0), with_hub, 6, tmp_path)
-    assert figures["n"] == 6
-    assert 0 < figures["p50 ms"] <= figures["p99 ms"] <= figures["max ms"]
+PHASES = {
+    "visibility": ["with a hub", "by polling"],
+    "contention": ["1 device", "3 devices, one of them ten times as far away"],
+    "crowd": ["60 files of each of 4 machines"],
+    "locks": ["with a hub", "by polling"],
+}
 
 
 @needs_gcc
 @pytest.mark.mount
 @pytest.mark.slow
-def test_four_machines_fill_one_directory(s3_server: S3Server, tmp_path: Path) -> None:
-    """S-33, S-41: it raises if a machine lacks a name, has one more, or reads other bytes."""
-    figures = together.crowd(s3_server, (0.0, 0.0), 4, 60, tmp_path)
-    assert figures["files"] == 240
-    assert figures["seen by all after s"] > 0
+@pytest.mark.parametrize("part", together.PARTS)
+def test_each_part(
+    part: str,
+    s3_server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """S-33, S-41: a crowd raises if a machine lacks a name, has one more, or reads other bytes;
+    a lock's turns raise if the counter under it misses one."""
+
+    @contextmanager
+    def same_server(folder: Path) -> Iterator[S3Server]:
+        yield s3_server
+
+    monkeypatch.setattr(together, "server", same_server)
+    path = tmp_path / "found.json"
+    options = ["--round-trips", "2", "--directory", str(tmp_path), "--json", str(path)]
+    bench.main(["together", part, "--tiny", *options])
+    document = json.loads(path.read_text())
+    assert document["machine"]["cores"] >= 1 and document["command"].endswith(str(path))
+    (kept,) = load(path)
+    assert kept.scenario == part and list(kept.figures) == PHASES[part]
+    for figures in kept.figures.values():
+        assert all(len(values) == 1 for values in figures.values())
+        found = {name: values[0] for name, values in figures.items()}
+        if part in ("visibility", "locks"):
+            assert found["n"] == 4
+            assert 0 < found["p50 ms"] <= found["p99 ms"] <= found["max ms"]
+        if part == "crowd":
+            assert found["files"] == 240 and found["seen by all after s"] > 0
+    out = capsys.readouterr().out
+    assert all(how in out for how in PHASES[part])
+    assert max(map(len, out.splitlines())) <= 100
+    assert os.listdir(tmp_path) == ["found.json"]
 
 
 def test_a_crowd_that_lost_a_file_is_noticed(tmp_path: Path) -> None:
