@@ -110,6 +110,12 @@ class SegmentCache:
         name = segment.hex()
         return self._directory / name[:2] / name
 
+    def prepare(self, segment: bytes) -> None:
+        """Make the file that fetched bytes are about to be written to. Empty it is as none."""
+        fd = self.open_for_fill(segment)
+        if fd is not None:
+            self.close_fill(fd)
+
     def open_for_fill(self, segment: bytes) -> int | None:
         """A descriptor to write fetched bytes to, or None while the cache is bypassed."""
         if self.bypassed or self.limit_bytes <= 0:

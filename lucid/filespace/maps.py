@@ -71,10 +71,13 @@ class FileMaps:
         try:
             for row in columns.segments:
                 slots.append(self._builder.slot(row.id, row))
-            table = np.array([*slots, -1], dtype=np.int32)
+            # Not an array taken by another: the pages of numpy's code for it come from the disk the
+            # first time, 10 ms, and rows are Python's anyway until here.
+            table = [*slots, -1]
+            placed = np.array([table[at] for at in columns.segment.tolist()], dtype=np.int32)
             return columns.version, self._built(
                 self._cachemap, self._geometry.block_size, columns.size,
-                columns.first, columns.count, columns.kind, table[columns.segment],
+                columns.first, columns.count, columns.kind, placed,
                 columns.ordinal, columns.offset, columns.flags, columns.last_len,
                 columns.last_valid, columns.lengths, columns.lengths_index,
             )  # fmt: skip

@@ -171,6 +171,32 @@ def test_bytes_are_handed_over_before_the_body_ends(rig: Rig) -> None:
     assert rig.here(0, 16 * UNIT)
 
 
+def test_while_a_far_store_is_asked_the_file_for_the_answer_is_made(rig: Rig) -> None:
+    rig.store.go.clear()
+    made = threading.Event()
+    prepare = rig.cache.prepare
+
+    def noticed(segment: bytes) -> None:
+        prepare(segment)
+        made.set()
+
+    rig.cache.prepare = noticed  # type: ignore[method-assign]
+    reader = started(lambda: rig.fetcher.demand([(rig.slot, 0, 10)]))
+    assert made.wait(WAIT_S)
+    assert rig.cache.path(SEGMENT).stat().st_size == 0
+    assert not rig.here(0, 1)
+    rig.store.go.set()
+    reader.join(WAIT_S)
+    assert rig.cached(0, UNIT) == BYTES[:UNIT]
+
+
+def test_a_file_that_was_made_and_is_gone_again_is_made_anew(rig: Rig) -> None:
+    rig.cache.prepare(SEGMENT)
+    rig.cache.path(SEGMENT).unlink()
+    assert rig.fetcher.demand([(rig.slot, 0, 10)]) == []
+    assert rig.cached(0, UNIT) == BYTES[:UNIT]
+
+
 def test_demand_goes_before_what_is_read_ahead(tmp_path: Path) -> None:
     rig = Rig(tmp_path, workers=2)
     rig.store.go.clear()
