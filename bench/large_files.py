@@ -143,17 +143,19 @@ def random_reads(bed: Bed) -> None:
 
 
 def _read_on(bed: Bed, phase: Phase, path: Path, length: int) -> None:
-    """One thread reads at random until the time is over."""
-    chance, pieces = random.Random(length), bed.sizes.large // length
+    """One thread reads at random until the time is over, no place twice: what is read again comes
+    from the kernel's memory. Ends sooner when it has read all."""
+    order = list(range(bed.sizes.large // length))
+    random.Random(length).shuffle(order)
     end = time.perf_counter() + bed.sizes.sustained_s
     with path.open("rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        while not phase.count or time.perf_counter() < end:
-            place = chance.randrange(pieces) * length
+        for phase.count, piece in enumerate(order, 1):
             with phase.one():
-                data = os.pread(file.fileno(), length, place)
-            bed.check(data, place)
-            phase.count += 1
+                data = os.pread(file.fileno(), length, piece * length)
+            bed.check(data, piece * length)
+            if time.perf_counter() > end:
+                break
     phase.size = phase.count * length
 
 

@@ -137,7 +137,8 @@ def table(result: Result, width: int = 0) -> Iterator[str]:
         words = [f"{_spread(figures[name])} {name}" for name in shown]
         if at_store := _at_store(figures):
             count, sent, fetched = at_store
-            words.append(f"store: {count} requests, {sent} MB sent, {fetched} MB fetched")
+            noun = "request" if count == "1" else "requests"
+            words.append(f"store: {count} {noun}, {sent} MB sent, {fetched} MB fetched")
         if phase in result.durable:
             words.append(f"[survives {result.durable[phase]}]")
         yield from in_lines(f"  {phase:<36} ", words, width)
