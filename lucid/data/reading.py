@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from lucid.data.fetch import GET_MAX, Fetcher
+from lucid.data.miss_regions import MissRegions
 from lucid.data.pack_ahead import PackStreams
-from lucid.data.segments import KeySource
+from lucid.data.segments import SEGMENT_PLAIN_MAX, KeySource
 from lucid.engine import errors as engine_errors
 from lucid.engine.blockmap import BlockMap
 from lucid.engine.cachemap import CacheMap
@@ -25,6 +26,8 @@ __all__ = ["READ_MAX", "BlockReader", "MapBuilder"]
 READ_MAX = 1024 * 1024
 LARGE_SHARE = 4
 """A file is large when it would take more than this part of the cache."""
+SEGMENTS_LEAST = 16
+"""Whole segments are fetched for a few reads in them only into a cache that holds so many."""
 SMALL_FILE = 1024 * 1024
 """Files up to this lie together with others in a segment, in the order in which they were closed.
 """
@@ -115,7 +118,9 @@ class BlockReader:
         self._reader = reader
         self._fetcher = fetcher
         self._large = cache_bytes // LARGE_SHARE
+        self._has_room = cache_bytes >= SEGMENTS_LEAST * SEGMENT_PLAIN_MAX
         self._packs = PackStreams(cachemap, cache_bytes)
+        self._regions = MissRegions(cachemap)
 
     def read(self, blockmap: BlockMap, offset: int, length: int) -> ReadBuffer:
         """The bytes [offset, offset + length), cut to the size; at most READ_MAX.
@@ -134,6 +139,7 @@ class BlockReader:
                 if not isinstance(result, Miss):
                     return result
                 sources = self._fetcher.demand(result.ranges)
+                self._around(blockmap, result.ranges)
                 if sources:
                     result = self._reader.open_from(blockmap, offset, length, sources)
                     if isinstance(result, Miss):
@@ -204,6 +210,18 @@ class BlockReader:
         """A small file is read from its start: those that were packed behind it may be next."""
         for slot, start, size in blockmap.needs(0, blockmap.size):
             want = self._packs.read(slot, start, size)
+            if want is not None:
+                self._fetcher.ahead([want])
+
+    def _around(self, blockmap: BlockMap, missed: Sequence[tuple[int, int, int]]) -> None:
+        """Somebody has waited for these ranges: the next may lie in the same segments.
+
+        Not for a large file, of which the cache would give up one part for another.
+        """
+        if not self._has_room or blockmap.size > self._large:
+            return
+        for slot, offset, _ in missed:
+            want = self._regions.missed(slot, offset)
             if want is not None:
                 self._fetcher.ahead([want])
 

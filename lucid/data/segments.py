@@ -27,7 +27,10 @@ from lucid.format.segment import FooterRow, footer_room
 from lucid.local.staging import StagedFile, StagingArea
 from lucid.types import Entropy, SegmentId
 
-__all__ = ["PACK_SHARE", "KeySource", "SegmentState", "SegmentWriter", "StagedSegments"]
+__all__ = [
+    "PACK_SHARE", "SEGMENT_PLAIN_MAX", "KeySource", "SegmentState", "SegmentWriter",
+    "StagedSegments",
+]  # fmt: skip
 
 MiB = 1024 * 1024
 SEGMENT_PLAIN_MAX = 8 * MiB

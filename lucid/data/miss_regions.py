@@ -1,0 +1,51 @@
+"""Fetching the rest of a segment that is read here and there.
+
+Who follows a file is read ahead for; who jumps about in it waits a round trip for each new place.
+After a few such places in one segment the whole of it would have come in the same time: then it is
+fetched, behind the reads that somebody waits for. That is the rule of the ski hirer, who buys once
+the hire has cost as much as the skis: never more than about twice what knowing the future would
+have cost. One or two places, the header and the index of a film, bring no more than themselves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from lucid.engine.cachemap import CacheMap
+
+__all__ = ["MissRegions"]
+
+PLACES = 3
+"""Places at which reads miss in one segment before the rest of it is fetched: a segment of 8 MiB
+takes 80 ms at 100 MB/s, about three reads from a store that is 20 ms away."""
+NEAR = 1024 * 1024
+"""Reads no further apart than this are at one place: the kernel makes several of a large one."""
+FOLLOWED = 1024
+"""Segments that are followed at once, the longest unused out first."""
+
+
+class MissRegions:
+    """At which places of which segment reads have missed. `_lock` guards the table. Any thread."""
+
+    def __init__(self, cachemap: CacheMap) -> None:
+        self._map = cachemap
+        self._lock = threading.Lock()
+        self._places: OrderedDict[int, tuple[int, ...]] = OrderedDict()
+        """Of each segment, where the newest read at each place began."""
+
+    def missed(self, slot: int, offset: int) -> tuple[int, int, int] | None:
+        """A read has missed there. What to fetch now, (slot, offset, length), or None.
+
+        REQUIRES: the caller holds a reference on the slot.
+        """
+        token = self._map.token(slot)
+        with self._lock:
+            others = [place for place in self._places.pop(token, ()) if abs(place - offset) > NEAR]
+            if len(others) + 1 < PLACES:
+                self._places[token] = (*others, offset)
+                if len(self._places) > FOLLOWED:
+                    self._places.popitem(last=False)
+                return None
+        # Forgotten: what the cache gives up again must be missed as often before it comes back.
+        return slot, 0, self._map.stored_len(slot)
