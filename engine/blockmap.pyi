@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from typing import Final, TypeAlias, final
 
-import numpy as np
-from numpy.typing import NDArray
-from typing_extensions import Self
+from typing_extensions import Buffer, Self
 
 from .cachemap import CacheMap
 
@@ -24,7 +22,8 @@ _Place: TypeAlias = tuple[int, int, int, int, int, int, int, int]
 class BlockMap:
     """Where each block of one file version lies.
 
-    The columns are one row an extent, sorted by first_block, without overlap; what no extent names
+    The columns are buffers, one row an extent: kind of uint8, slot of int32, flags, last_len,
+    last_valid and lengths of uint32, the others of int64.  Sorted by first_block, without overlap; what no extent names
     is a gap and reads as zeros.  Each data extent holds a reference on its slot until this object
     goes.  `lengths` (flat) and `lengths_index` (first entry of the extent's lengths, or -1) are
     given only when some extent's blocks are not all full.  Raises ValueError for impossible rows;
@@ -36,17 +35,17 @@ class BlockMap:
         cachemap: CacheMap,
         block_size: int,
         size: int,
-        first_block: NDArray[np.int64],
-        count: NDArray[np.int64],
-        kind: NDArray[np.uint8],
-        slot: NDArray[np.int32],
-        ordinal: NDArray[np.int64],
-        offset: NDArray[np.int64],
-        flags: NDArray[np.uint32],
-        last_len: NDArray[np.uint32],
-        last_valid: NDArray[np.uint32],
-        lengths: NDArray[np.uint32] | None = None,
-        lengths_index: NDArray[np.int64] | None = None,
+        first_block: Buffer,
+        count: Buffer,
+        kind: Buffer,
+        slot: Buffer,
+        ordinal: Buffer,
+        offset: Buffer,
+        flags: Buffer,
+        last_len: Buffer,
+        last_valid: Buffer,
+        lengths: Buffer | None = None,
+        lengths_index: Buffer | None = None,
     ) -> Self: ...
     @property
     def size(self) -> int: ...

@@ -5,9 +5,8 @@ Any thread may call. Nothing here is held over I/O.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
-
-import numpy as np
 
 from lucid.data.fetch import GET_MAX, Fetcher
 from lucid.data.miss_regions import MissRegions
@@ -93,17 +92,17 @@ class MapBuilder:
             self._map,
             self._geometry.block_size,
             size,
-            np.array([run.first for run in runs], dtype=np.int64),
-            np.array([run.count for run in runs], dtype=np.int64),
-            np.array([run.kind for run in runs], dtype=np.uint8),
-            np.array([slots.get(run.segment, -1) for run in runs], dtype=np.int32),
-            np.array([run.ordinal for run in runs], dtype=np.int64),
-            np.array([run.offset for run in runs], dtype=np.int64),
-            np.array([run.flags for run in runs], dtype=np.uint32),
-            np.array([run.last_len for run in runs], dtype=np.uint32),
-            np.array([run.last_valid for run in runs], dtype=np.uint32),
-            np.array(flat, dtype=np.uint32) if flat else None,
-            np.array(index, dtype=np.int64) if flat else None,
+            array("q", [run.first for run in runs]),
+            array("q", [run.count for run in runs]),
+            array("B", [run.kind for run in runs]),
+            array("i", [slots.get(run.segment, -1) for run in runs]),
+            array("q", [run.ordinal for run in runs]),
+            array("q", [run.offset for run in runs]),
+            array("I", [run.flags for run in runs]),
+            array("I", [run.last_len for run in runs]),
+            array("I", [run.last_valid for run in runs]),
+            array("I", flat) if flat else None,
+            array("q", index) if flat else None,
         )
 
 

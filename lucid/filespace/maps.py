@@ -7,11 +7,10 @@ happened is not kept.
 from __future__ import annotations
 
 import threading
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
-
-import numpy as np
 
 from lucid.data.reading import MapBuilder
 from lucid.engine.blockmap import BlockMap
@@ -71,13 +70,12 @@ class FileMaps:
         try:
             for row in columns.segments:
                 slots.append(self._builder.slot(row.id, row))
-            # Not an array taken by another: the pages of numpy's code for it come from the disk the
-            # first time, 10 ms, and rows are Python's anyway until here.
+            # The last one is for extents that have none, whose index is -1.
             table = [*slots, -1]
-            placed = np.array([table[at] for at in columns.segment.tolist()], dtype=np.int32)
+            of_rows = array("i", [table[index] for index in columns.segment])
             return columns.version, self._built(
                 self._cachemap, self._geometry.block_size, columns.size,
-                columns.first, columns.count, columns.kind, placed,
+                columns.first, columns.count, columns.kind, of_rows,
                 columns.ordinal, columns.offset, columns.flags, columns.last_len,
                 columns.last_valid, columns.lengths, columns.lengths_index,
             )  # fmt: skip

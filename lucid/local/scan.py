@@ -9,8 +9,6 @@ import errno
 import struct
 from collections.abc import Iterator
 
-import numpy as np
-
 from lucid.errors import CorruptObject
 from lucid.format.journal import FRAME_HEAD_SIZE
 from lucid.format.limits import FRAME_MAX
@@ -147,6 +145,10 @@ class FrameReader:
 
     def _places(self, offset: int) -> Iterator[int]:
         """Offsets from `offset` on at which four bytes could be the length of a frame."""
+        # Deferred: it takes longer to import than all else that opens a journal, and only a damaged
+        # one is searched.
+        import numpy as np
+
         shortest = self._key.overhead - FRAME_HEAD_SIZE + _RECORD_MIN
         while offset + FRAME_HEAD_SIZE <= self.limit:
             data = self._bytes(offset, min(WINDOW_BYTES, self.limit - offset))

@@ -1,4 +1,4 @@
-"""A file's map as the engine takes it: one numpy column a field, one row an extent.
+"""A file's map as the engine takes it: one typed array a field, one row an extent.
 
 Long maps are read in parts, the lock given back between them; a map that changed meanwhile is read
 again. Any thread calls it, under no lock.
@@ -6,10 +6,9 @@ again. Any thread calls it, under no lock.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lucid.errors import InternalError
 from lucid.format.ops import SegmentRow
@@ -43,17 +42,17 @@ class MapColumns(NamedTuple):
     ino: int
     version: int
     size: int
-    first: NDArray[np.int64]
-    count: NDArray[np.int64]  # type: ignore[assignment]  # hides tuple.count, nobody calls it
-    kind: NDArray[np.uint8]
-    segment: NDArray[np.int32]
-    ordinal: NDArray[np.int64]
-    offset: NDArray[np.int64]
-    flags: NDArray[np.uint32]
-    last_len: NDArray[np.uint32]
-    last_valid: NDArray[np.uint32]
-    lengths: NDArray[np.uint32] | None
-    lengths_index: NDArray[np.int64] | None
+    first: array[int]
+    count: array[int]  # type: ignore[assignment]  # hides tuple.count, nobody calls it
+    kind: array[int]
+    segment: array[int]
+    ordinal: array[int]
+    offset: array[int]
+    flags: array[int]
+    last_len: array[int]
+    last_valid: array[int]
+    lengths: array[int] | None
+    lengths_index: array[int] | None
     segments: tuple[SegmentRow, ...]
 
 
@@ -125,16 +124,24 @@ def _columns(tables: Tables, ino: int, version: int, size: int, rows: list[_Row]
         ino,
         version,
         size,
-        np.array(fields[0], dtype=np.int64),
-        np.array(fields[1], dtype=np.int64),
-        np.array(fields[2], dtype=np.uint8),
-        np.array(local, dtype=np.int32),
-        np.array(fields[4], dtype=np.int64),
-        np.array(fields[5], dtype=np.int64),
-        np.array(fields[6], dtype=np.uint32),
-        np.array(fields[7], dtype=np.uint32),
-        np.array(fields[8], dtype=np.uint32),
-        np.array(np.frombuffer(bytes(packed), dtype="<u4"), dtype=np.uint32) if packed else None,
-        np.array(index, dtype=np.int64) if packed else None,
+        array("q", fields[0]),
+        array("q", fields[1]),
+        array("B", fields[2]),
+        array("i", local),
+        array("q", fields[4]),
+        array("q", fields[5]),
+        array("I", fields[6]),
+        array("I", fields[7]),
+        array("I", fields[8]),
+        _lengths(packed) if packed else None,
+        array("q", index) if packed else None,
         tuple(segments),
     )
+
+
+def _lengths(packed: bytes | bytearray) -> array[int]:
+    """Little-endian as they are stored."""
+    lengths = array("I", bytes(packed))
+    if sys.byteorder == "big":
+        lengths.byteswap()
+    return lengths
