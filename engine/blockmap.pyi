@@ -23,11 +23,12 @@ class BlockMap:
     """Where each block of one file version lies.
 
     The columns are buffers, one row an extent: kind of uint8, slot of int32, flags, last_len,
-    last_valid and lengths of uint32, the others of int64.  Sorted by first_block, without overlap; what no extent names
-    is a gap and reads as zeros.  Each data extent holds a reference on its slot until this object
-    goes.  `lengths` (flat) and `lengths_index` (first entry of the extent's lengths, or -1) are
-    given only when some extent's blocks are not all full.  Raises ValueError for impossible rows;
-    compressed ones become KIND_UNREADABLE: only reading those blocks is an error.
+    last_valid and lengths of uint32, the others of int64.  They are sorted by first_block, without
+    overlap; what no extent names is a gap and reads as zeros.  Each data extent holds a reference
+    on its slot until this object goes.  `lengths` (flat) and `lengths_index` (first entry of the
+    extent's lengths, or -1) are given only when some extent's blocks are not all full.  Raises
+    ValueError for impossible rows; compressed ones become KIND_UNREADABLE: only reading those
+    blocks is an error.
     """
 
     def __new__(

@@ -83,7 +83,7 @@ def check_there(store: str, config: Config | None = None) -> None:
     if missing is None:
         return
     if config is not None:
-        from lucid.filespace.opening import is_known_device
+        from lucid.filespace.known_device import is_known_device
 
         if is_known_device(missing.as_uri(), config):
             return

@@ -12,7 +12,8 @@ from lucid.crypto.suites import default_suite, suite_of_name
 from lucid.errors import StoreError
 from lucid.filespace import founding
 from lucid.filespace.founding import Created
-from lucid.filespace.opening import AWAY, is_known_device, open_parts, url_file
+from lucid.filespace.known_device import is_known_device, url_file
+from lucid.filespace.opening import AWAY, open_parts
 from lucid.filespace.paths import PathApi
 from lucid.filespace.place import make_directory
 from lucid.filespace.surface import Progress, Status, Totals

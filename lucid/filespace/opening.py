@@ -7,7 +7,6 @@ is closed again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import socket
 from contextlib import ExitStack
@@ -35,6 +34,7 @@ from lucid.filespace.beginning import Beginning, begin
 from lucid.filespace.collecting_daily import DailyCollection
 from lucid.filespace.composing import Ground, compose
 from lucid.filespace.files import Files
+from lucid.filespace.known_device import is_known_device, known_place, url_digest, url_file
 from lucid.filespace.parts import Parts
 from lucid.filespace.recovery import Picture, read
 from lucid.filespace.together import Together
@@ -64,7 +64,7 @@ from lucid.sync.leases import LeaseKeeper
 from lucid.sync.log_ahead import reading_ahead
 from lucid.types import Clock, Entropy
 
-__all__ = ["AWAY", "Opened", "is_known_device", "open_parts"]
+__all__ = ["AWAY", "Opened", "open_parts"]
 
 log = logging.getLogger(__name__)
 
@@ -153,31 +153,6 @@ def open_parts(
         raise
 
 
-def is_known_device(url: str, config: Config) -> bool:
-    """Whether this device has opened what is at `url` before, and so can without the store."""
-    place = _known_place(url, config)
-    return place is not None and (place / "device").is_file()
-
-
-def _known_place(url: str, config: Config) -> Path | None:
-    """The state directory, as far as it can be told without the store."""
-    if config.state_dir is not None:
-        return config.state_dir
-    try:
-        return default_place(bytes.fromhex(url_file(url).read_text().strip()))
-    except (OSError, ValueError):
-        return None
-
-
-def url_file(url: str) -> Path:
-    """Where the state root remembers which filespace was last seen at a URL."""
-    return default_place(bytes(16)).parent / "stores" / _url_digest(url)
-
-
-def _url_digest(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:32]
-
-
 class _Opening:
     """The steps of opening, each short; used once."""
 
@@ -263,7 +238,7 @@ class _Opening:
     def _known_device(self) -> Device | None:
         if not is_known_device(self._store.url, self._config):
             return None
-        place = _known_place(self._store.url, self._config)
+        place = known_place(self._store.url, self._config)
         assert place is not None
         data = StateDir.open(self._disk, place).read_device()
         return None if data is None else decode_device(data)
@@ -274,7 +249,7 @@ class _Opening:
         if state_dir is None:
             return True  # It was found by the address.
         try:
-            return (state_dir / LAST_STORE).read_text() == _url_digest(self._store.url)
+            return (state_dir / LAST_STORE).read_text() == url_digest(self._store.url)
         except OSError:
             return False
 
@@ -335,7 +310,7 @@ class _Opening:
         url = self._store.url
         try:
             if self._config.state_dir is not None:
-                (self._opened.state.path / LAST_STORE).write_text(_url_digest(url))
+                (self._opened.state.path / LAST_STORE).write_text(url_digest(url))
                 return
             file = url_file(url)
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,13 +12,13 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from lucid.store.base import OnData
 from lucid.store.origin import Origin
+from lucid.store.timeouts import Timeouts
 from lucid.types import Clock
 
-__all__ = ["Broken", "Connection", "Response", "Timeouts", "why"]
+__all__ = ["Broken", "Connection", "Response", "why"]
 
 HEAD_SIZE_MAX = 16 << 10
 """Status line and headers of an answer; S3 stays under 2 KiB."""
@@ -33,14 +33,6 @@ SEND_STEP = 1 << 20
 TLS_APPLICATION_DATA = b"\x17"
 SMALL_BODY = 16 << 10
 """Up to here head and body leave in one piece, in one packet where they fit."""
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds to wait for a connection, and for the next bytes of an answer."""
-
-    connect_s: float = 5.0
-    read_s: float = 20.0
 
 
 class Broken(Exception):

@@ -15,8 +15,9 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from lucid.errors import Stopped, StoreError, StoreUnavailable
-from lucid.store.connection import Broken, Connection, Response, Timeouts, why
+from lucid.store.connection import Broken, Connection, Response, why
 from lucid.store.origin import Origin
+from lucid.store.timeouts import Timeouts
 from lucid.types import Clock
 
 __all__ = ["HttpPool"]

@@ -54,7 +54,7 @@ from lucid.store.base import (
     check_prefix,
     check_range,
 )
-from lucid.store.connection import Response, Timeouts
+from lucid.store.connection import Response
 from lucid.store.http import HttpPool
 from lucid.store.origin import origin_of
 from lucid.store.s3_errors import classify, code_of, is_stale_signature
@@ -63,6 +63,7 @@ from lucid.store.s3_list import list_query, read_page
 from lucid.store.s3_url import S3Location
 from lucid.store.settle import settle_put
 from lucid.store.sigv4 import Scope, Signer
+from lucid.store.timeouts import Timeouts
 from lucid.types import Clock, SystemClock
 
 __all__ = ["S3Store"]

@@ -14,10 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 from lucid.errors import ConfigError
 from lucid.store.base import ObjectStore
-from lucid.store.connection import Timeouts
 from lucid.store.directory import DirectoryStore
 from lucid.store.limit import LimitStore, Places
 from lucid.store.retry import RetryPolicy, RetryStore
+from lucid.store.timeouts import Timeouts
 from lucid.store.trace import Call, Figures, TraceStore
 from lucid.types import Clock, Entropy, SystemClock, SystemEntropy
 

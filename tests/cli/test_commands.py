@@ -99,6 +99,23 @@ def test_a_quick_answer_loads_little(lucid: Lucid, arguments: list[str]) -> None
     assert not any(name.startswith("lucid.filespace.") for name in loaded)
 
 
+def test_a_drive_is_opened_without_what_it_may_never_need() -> None:
+    """A mount waits for each module that it loads. The collector does not look through them all."""
+    program = (
+        "import gc, sys, lucid.cli.main, lucid.cli.mount, lucid.mount.serve\n"
+        "import lucid.filespace.filespace\n"
+        "print(gc.get_threshold()[0], *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    threshold, *loaded = done.stdout.split()
+    assert "lucid.filespace.opening" in loaded and int(threshold) >= 10_000
+    of_some_stores = {"boto3", "botocore", "ssl", "http.client", "urllib.request"}
+    of_some_drives = {"numpy", "websockets", "rich", "email.message", "asyncio"}
+    assert not set(loaded) & (of_some_stores | of_some_drives)
+
+
 def test_the_protocol_of_a_filespace_loads_without_one() -> None:
     """What a mount is written against stands alone; the names at the door come when asked for."""
     program = (

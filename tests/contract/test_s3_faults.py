@@ -21,10 +21,10 @@ from lucid.errors import (
     StoreUnfit,
 )
 from lucid.store import ObjectStore
-from lucid.store.connection import Timeouts
 from lucid.store.retry import RetryPolicy, RetryStore
 from lucid.store.s3 import S3Store
 from lucid.store.s3_url import S3Location
+from lucid.store.timeouts import Timeouts
 from lucid.types import SystemClock
 from tests.contract.scripted_server import BUCKET, ScriptedServer
 

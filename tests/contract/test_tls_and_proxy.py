@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lucid.errors import StoreUnavailable
-from lucid.store.connection import Timeouts
 from lucid.store.s3 import S3Store
 from lucid.store.s3_url import S3Location
+from lucid.store.timeouts import Timeouts
 from tests.contract.scripted_server import BUCKET, ScriptedServer
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
