@@ -186,25 +186,26 @@ class Fetcher:
             sources.append((slot, offset, memoryview(data)))
         return sources
 
-    def ahead(self, ranges: Iterable[tuple[int, int, int]]) -> int:
+    def ahead(self, ranges: Iterable[tuple[int, int, int]], get_max: int = GET_MAX) -> int:
         """Fetch what of these ranges is absent, when there is nothing better to do.
 
-        Returns the bytes that are now on their way.
+        `get_max`: bytes of a GET at most. Who needs something in the middle of one waits for what
+        comes before. Returns the bytes that are now on their way.
         """
-        return sum(flight.length for flight, _ in self._begin(ranges, demand=False))
+        return sum(flight.length for flight, _ in self._begin(ranges, False, get_max))
 
     def _begin(
-        self, ranges: Iterable[tuple[int, int, int]], demand: bool
+        self, ranges: Iterable[tuple[int, int, int]], demand: bool, get_max: int = GET_MAX
     ) -> list[tuple[_Flight, int]]:
         """Flights that bring the absent units of `ranges`, each with the end that is wanted."""
         wanted: list[tuple[_Flight, int]] = []
         for slot, offset, length in ranges:
             for start, size in self._map.missing(slot, offset, length):
-                wanted.extend(self._begin_run(slot, start, size, demand))
+                wanted.extend(self._begin_run(slot, start, size, demand, get_max))
         return wanted
 
     def _begin_run(
-        self, slot: int, start: int, size: int, demand: bool
+        self, slot: int, start: int, size: int, demand: bool, get_max: int
     ) -> list[tuple[_Flight, int]]:
         wanted: dict[int, tuple[_Flight, int]] = {}
         end = start + size
@@ -219,7 +220,7 @@ class Fetcher:
                     if not demand and len(self._ahead) >= AHEAD_MAX:
                         break
                     stop = at
-                    while stop < end and stop - at < GET_MAX and self._flying(token, stop) is None:
+                    while stop < end and stop - at < get_max and self._flying(token, stop) is None:
                         stop = min(end, (stop // UNIT + 1) * UNIT)
                     self._flights += 1
                     flight = _Flight(self._flights, slot, at, stop - at, demand)

@@ -30,6 +30,8 @@ SEGMENTS_LEAST = 16
 SMALL_FILE = 1024 * 1024
 """Files up to this lie together with others in a segment, in the order in which they were closed.
 """
+AROUND_GET = 2 * 1024 * 1024
+"""Bytes of a GET around reads here and there: the next one may be in the middle of it."""
 ATTEMPTS = 8
 """A block may be evicted between its fetch and its read; more often than this is a fault."""
 
@@ -222,7 +224,7 @@ class BlockReader:
         for slot, offset, _ in missed:
             want = self._regions.missed(slot, offset)
             if want is not None:
-                self._fetcher.ahead([want])
+                self._fetcher.ahead([want], AROUND_GET)
 
     def _distrust(
         self,
