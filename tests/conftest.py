@@ -28,8 +28,14 @@ FOREIGN_SETTINGS = ("AWS_", "LUCID_", "XDG_", "BOTO_")
 OUR_SETTINGS = ("LUCID_EXAMPLES", "LUCID_ON_S3")
 _home_number = count()
 
+# No clocks: a busy machine is slow at making examples too.
 hypothesis.settings.register_profile(
-    "lucid", deadline=None, derandomize=True, database=None, print_blob=True
+    "lucid",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("lucid")
 
