@@ -74,6 +74,10 @@ class SegmentCache:
         for key in self.segments():
             with suppress(OSError):
                 status = self._disk.stat(self.path(key))
+                if not status.st_size:
+                    # Made for an answer that was an error.
+                    self._disk.unlink(self.path(key))
+                    continue
                 found.append((status.st_mtime, key, status.st_blocks * 512))
         found.sort()
         for _, key, charge in found:
@@ -113,8 +117,13 @@ class SegmentCache:
     def prepare(self, segment: bytes) -> None:
         """Make the file that fetched bytes are about to be written to. Empty it is as none."""
         fd = self.open_for_fill(segment)
-        if fd is not None:
+        if fd is None:
+            return
+        try:
             self.close_fill(fd)
+        except OSError as error:
+            # Whoever calls waits for the store, and gets its bytes past the cache.
+            self.broken(error)
 
     def open_for_fill(self, segment: bytes) -> int | None:
         """A descriptor to write fetched bytes to, or None while the cache is bypassed."""

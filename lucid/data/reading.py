@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from lucid.data.fetch import GET_MAX, Fetcher
 from lucid.data.miss_regions import MissRegions
@@ -16,7 +17,7 @@ from lucid.engine import errors as engine_errors
 from lucid.engine.blockmap import BlockMap
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.reader import Miss, ReadBuffer, Reader
-from lucid.errors import CorruptBlock, CorruptObject, InternalError, StoreUnavailable
+from lucid.errors import CorruptBlock, CorruptObject, InternalError, Stopped, StoreUnavailable
 from lucid.format.change import DATA, Change, SegmentRow
 from lucid.format.runs import Geometry
 
@@ -140,8 +141,9 @@ class BlockReader:
                 if not isinstance(result, Miss):
                     return result
                 sources = self._fetcher.demand(result.ranges)
-                self._around(blockmap, result.ranges)
-                if sources:
+                if not sources:
+                    self._around(blockmap, result.ranges)
+                else:
                     result = self._reader.open_from(blockmap, offset, length, sources)
                     if isinstance(result, Miss):
                         sources = self._fetcher.past_cache(blockmap.needs(offset, length))
@@ -217,14 +219,16 @@ class BlockReader:
     def _around(self, blockmap: BlockMap, missed: Sequence[tuple[int, int, int]]) -> None:
         """Somebody has waited for these ranges: the next may lie in the same segments.
 
-        Not for a large file, of which the cache would give up one part for another.
+        Not for a large file, of which the cache would give up one part for another. The read has
+        its bytes: that the filespace is being closed is nothing to it.
         """
         if not self._has_room or blockmap.size > self._large:
             return
         for slot, offset, _ in missed:
             want = self._regions.missed(slot, offset)
             if want is not None:
-                self._fetcher.ahead([want], AROUND_GET)
+                with suppress(Stopped):
+                    self._fetcher.ahead([want], AROUND_GET)
 
     def _distrust(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -195,6 +196,24 @@ def test_a_file_that_was_made_and_is_gone_again_is_made_anew(rig: Rig) -> None:
     rig.cache.path(SEGMENT).unlink()
     assert rig.fetcher.demand([(rig.slot, 0, 10)]) == []
     assert rig.cached(0, UNIT) == BYTES[:UNIT]
+
+
+def test_a_file_that_cannot_be_made_is_no_fault_of_the_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(fd: int) -> None:
+        os.close(fd)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(rig.cache, "close_fill", fails)
+    rig.cache.prepare(SEGMENT)
+    assert rig.cache.bypassed
+
+
+def test_a_file_for_an_answer_that_never_came_is_gone_at_the_next_start(rig: Rig) -> None:
+    rig.cache.prepare(SEGMENT)
+    assert rig.cache.load() == 0
+    assert not rig.cache.path(SEGMENT).exists()
 
 
 def test_demand_goes_before_what_is_read_ahead(tmp_path: Path) -> None:

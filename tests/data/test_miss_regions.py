@@ -3,6 +3,8 @@ not."""
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from lucid.data.miss_regions import FOLLOWED, NEAR, MissRegions
 from lucid.data.miss_regions import PLACES as ENOUGH
 from lucid.data.reading import LARGE_SHARE, SEGMENTS_LEAST
 from lucid.data.segments import SEGMENT_PLAIN_MAX
+from lucid.errors import Stopped
 from lucid.filespace import Filespace
 from tests.engine.rig import Rig
 from tests.filespace.spaces import WAIT_S, Space, parts_of
@@ -137,3 +140,29 @@ def test_nothing_more_comes_of_a_file_that_would_fill_a_quarter_of_the_cache(
         read(reader, place)
     parts_of(reader).fetcher.close()
     assert fetched(reader) < 3 * MiB
+
+
+def test_nothing_more_comes_while_the_cache_disk_fails(space: Space) -> None:
+    written(space)
+    reader = space.connect("reader", cache_bytes=BROAD_CACHE)
+    parts_of(reader).cache.broken(OSError(errno.EIO, os.strerror(errno.EIO)))
+    for place in (*PLACES, 7 * MiB, 1 * MiB, 5 * MiB):
+        read(reader, place)
+    assert parts_of(reader).cache.bypassed
+    parts_of(reader).fetcher.close()
+    assert fetched(reader) < 3 * MiB
+
+
+def test_a_read_that_has_its_bytes_does_not_hear_of_the_end(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(space)
+    reader = space.connect("reader", cache_bytes=BROAD_CACHE)
+
+    def ended(*_wanted: object) -> int:
+        raise Stopped("The filespace is closed.")
+
+    for place in PLACES[: ENOUGH - 1]:
+        read(reader, place)
+    monkeypatch.setattr(parts_of(reader).fetcher, "ahead", ended)
+    read(reader, PLACES[-1])
