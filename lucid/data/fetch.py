@@ -194,6 +194,12 @@ class Fetcher:
         """
         return sum(flight.length for flight, _ in self._begin(ranges, False, get_max))
 
+    def is_coming(self, slot: int, offset: int) -> bool:
+        """Whether this unit is on its way already, for whomever. REQUIRES: a reference on slot."""
+        token = self._map.token(slot)
+        with self._lock:
+            return self._flying(token, offset) is not None
+
     def _begin(
         self, ranges: Iterable[tuple[int, int, int]], demand: bool, get_max: int = GET_MAX
     ) -> list[tuple[_Flight, int]]:

@@ -140,9 +140,11 @@ class BlockReader:
                 result = self._reader.read(blockmap, offset, length)
                 if not isinstance(result, Miss):
                     return result
+                # What was on its way lies where a reader was expected: that is no new place.
+                new = [one for one in result.ranges if not self._fetcher.is_coming(*one[:2])]
                 sources = self._fetcher.demand(result.ranges)
                 if not sources:
-                    self._around(blockmap, result.ranges)
+                    self._around(blockmap, new)
                 else:
                     result = self._reader.open_from(blockmap, offset, length, sources)
                     if isinstance(result, Miss):

@@ -6,12 +6,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from lucid.data.fetch import GET_MAX
 from lucid.data.miss_regions import FOLLOWED, NEAR, MissRegions
 from lucid.data.miss_regions import PLACES as ENOUGH
 from lucid.data.reading import LARGE_SHARE, SEGMENTS_LEAST
@@ -166,3 +167,21 @@ def test_a_read_that_has_its_bytes_does_not_hear_of_the_end(
         read(reader, place)
     monkeypatch.setattr(parts_of(reader).fetcher, "ahead", ended)
     read(reader, PLACES[-1])
+
+
+def test_who_reads_in_order_is_at_one_place(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(space)
+    reader = space.connect("reader", cache_bytes=BROAD_CACHE)
+    fetcher = parts_of(reader).fetcher
+    ahead, pieces = fetcher.ahead, list[int]()
+
+    def noticed(ranges: Iterable[tuple[int, int, int]], get_max: int = GET_MAX) -> int:
+        pieces.append(get_max)
+        return ahead(ranges, get_max)
+
+    monkeypatch.setattr(fetcher, "ahead", noticed)
+    with reader.open("/film", "rb") as file:
+        for start in range(0, SIZE, 128 * KiB):
+            assert file.read(128 * KiB) == DATA[start : start + 128 * KiB]
+    assert pieces
+    assert set(pieces) == {GET_MAX}
