@@ -65,6 +65,15 @@ class PackStreams:
         want = streams.read(begin, offset + length + shift - begin, size + shift)
         return None if want is None else (slot, want[0] - shift, want[1] - want[0])
 
+    def goes_beyond(self, want: tuple[int, int, int]) -> bool:
+        """Whether `want`, which `read` gave, ends its segment while the reader takes one neighbour
+        after the other: then the next segment is wanted too.
+
+        REQUIRES: the caller holds a reference on the slot.
+        """
+        slot, offset, length = want
+        return self._run >= RUN and offset + length >= self._map.stored_len(slot)
+
     def _streams_of(self, token: int) -> tuple[Streams, bool]:
         """The readers of a segment, and whether they are new. REQUIRES: lock held."""
         streams = self._streams.get(token)

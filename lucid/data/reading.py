@@ -33,6 +33,8 @@ SMALL_FILE = 1024 * 1024
 """
 AROUND_GET = 2 * 1024 * 1024
 """Bytes of a GET around reads here and there: the next one may be in the middle of it."""
+NEXT_AHEAD = 512 * 1024
+"""Bytes of the next segment of packed files that are there when a reader comes to it."""
 ATTEMPTS = 8
 """A block may be evicted between its fetch and its read; more often than this is a fault."""
 
@@ -129,8 +131,6 @@ class BlockReader:
 
         Raises CorruptBlock, CorruptObject or StoreUnavailable, all EIO.
         """
-        if offset == 0 and blockmap.size <= SMALL_FILE:
-            self._neighbours(blockmap)
         distrusted: set[tuple[int, int]] = set()
         unreadable: set[int] = set()
         left = ATTEMPTS
@@ -211,12 +211,26 @@ class BlockReader:
             return further[: len(needs)]
         return needs
 
-    def _neighbours(self, blockmap: BlockMap) -> None:
-        """A small file is read from its start: those that were packed behind it may be next."""
+    def neighbours(self, blockmap: BlockMap, behind: Callable[[int], int | None]) -> None:
+        """A file is about to be read from its start: if it is small, those that were packed behind
+        it may be next.
+
+        behind: a new reference on the slot of the segment that follows this slot's, or None.
+        """
+        if blockmap.size > SMALL_FILE:
+            return
         for slot, start, size in blockmap.needs(0, blockmap.size):
             want = self._packs.read(slot, start, size)
-            if want is not None:
-                self._fetcher.ahead([want])
+            if want is None:
+                continue
+            self._fetcher.ahead([want])
+            following = behind(slot) if self._packs.goes_beyond(want) else None
+            if following is not None:
+                try:
+                    length = min(NEXT_AHEAD, self._map.stored_len(following))
+                    self._fetcher.ahead([(following, 0, length)])
+                finally:
+                    self._map.release(following)
 
     def _around(self, blockmap: BlockMap, missed: Sequence[tuple[int, int, int]]) -> None:
         """Somebody has waited for these ranges: the next may lie in the same segments.

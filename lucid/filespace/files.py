@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from functools import partial
 
 from lucid.data.draft import Draft
 from lucid.data.segments import SegmentState
@@ -265,6 +266,8 @@ class Files:
         if want is not None:
             start, end = want
             parts.reader.ahead(blockmap, start, end - start)
+        if offset == 0:
+            parts.reader.neighbours(blockmap, partial(parts.file_maps.behind, handle.ino))
         try:
             return memoryview(parts.reader.read(blockmap, offset, length))
         except (DataError, ObjectMissing) as error:

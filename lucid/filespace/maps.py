@@ -6,6 +6,7 @@ happened is not kept.
 
 from __future__ import annotations
 
+import logging
 import threading
 from array import array
 from collections import OrderedDict
@@ -16,11 +17,13 @@ from lucid.data.reading import MapBuilder
 from lucid.engine.blockmap import BlockMap
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.hits import HitTable
-from lucid.errors import CorruptObject, NotFound
+from lucid.errors import CorruptObject, DataError, NotFound
 from lucid.format.runs import Geometry
 from lucid.meta.replica import Replica
 
 __all__ = ["FileMaps"]
+
+log = logging.getLogger(__name__)
 
 KEPT = 2048
 
@@ -89,6 +92,17 @@ class FileMaps:
             return BlockMap(*columns)
         except ValueError as error:
             raise CorruptObject(f"The log holds a map that cannot be: {error}.") from error
+
+    def behind(self, ino: int, slot: int) -> int | None:
+        """A new reference on the slot of the segment in which the files after `ino` lie that are
+        not in this slot's; None if there is none to be seen."""
+        try:
+            row = self._replica.segment_behind(ino, self._cachemap.segment_id(slot))
+            return None if row is None else self._builder.slot(row.id, row)
+        except DataError as error:
+            # Only a guess at what is read next: whoever reads it is told.
+            log.debug("what follows inode %d: %s", ino, error)
+            return None
 
     def forget(self, inodes: Iterable[int]) -> None:
         with self._lock:

@@ -41,6 +41,11 @@ from lucid.meta.state import (
 
 __all__ = ["Committed", "Place", "Replica"]
 
+_BEHIND = (
+    "SELECT segment FROM (SELECT segment FROM extent WHERE ino > ? AND died = 0 AND segment != 0"
+    " ORDER BY ino LIMIT 4096) WHERE segment != (SELECT number FROM segment WHERE id = ?) LIMIT 1"
+)
+
 
 class Replica(Writes):
     """A replica with the questions that mount, log and commands ask. See the module."""
@@ -224,6 +229,13 @@ class Replica(Writes):
         """The segment of a span."""
         with self._turn:
             return self._tables.segment_row(number)
+
+    def segment_behind(self, ino: int, segment: bytes) -> SegmentRow | None:
+        """The first other segment in which files lie that were made after `ino`, as far as a few
+        thousand extents tell; None if they name no other."""
+        with self._turn:
+            rows = self._tables.query(_BEHIND, (ino, segment), self._tables.extent)
+            return self._tables.segment_row(rows[0][0]) if rows else None
 
     def map_columns(self, ino: int, version: int | None = None) -> MapColumns | None:
         """The map of a file, or of one of its versions, as columns for the engine.

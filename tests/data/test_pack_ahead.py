@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from lucid.data.pack_ahead import AHEAD_MAX, CACHE_SHARE, FIRST_AHEAD, FOLLOWED,
 from lucid.engine.cachemap import CacheMap
 from lucid.filespace import Filespace
 from tests.engine.rig import Rig
-from tests.filespace.spaces import Space, parts_of
+from tests.filespace.spaces import WAIT_S, Space, parts_of
 
 FILES = 400
 SIZE = 9000
@@ -119,4 +120,51 @@ def test_few_requests_bring_many_files(tmp_path: Path) -> None:
         assert read(reader, f"/f{at:03}") == body(at)
     requests = parts_of(reader).store.counters.of("get").requests - asked
     assert requests < 25, "3.6 MB in pieces of 64 KiB are 56"
+    space.close()
+
+
+def test_who_comes_to_the_end_of_a_segment_finds_the_next_one_begun(tmp_path: Path) -> None:
+    """Reads in order never wait at a segment's beginning; a single file brings nothing of it."""
+    space = Space(tmp_path)
+    writer = space.connect("writer")
+    for at in range(FILES):
+        with writer.open(f"/f{at:03}", "wb") as file:
+            file.write(body(at))
+        if at % (FILES // 2) == FILES // 2 - 1:
+            writer.sync()  # Ends the pack.
+
+    def is_local(fs: Filespace, at: int) -> bool:
+        parts = parts_of(fs)
+        found = parts.file_maps.newest(fs.stat(f"/f{at:03}").ino)
+        return parts.reader.is_local(found, 0, SIZE)
+
+    lone = space.connect("lone")
+    read(lone, f"/f{FILES // 2 - 1:03}")
+    reader = space.connect("reader")
+    for at in range(FILES // 2):
+        assert read(reader, f"/f{at:03}") == body(at)
+    deadline = time.monotonic() + WAIT_S
+    while not is_local(reader, FILES // 2):
+        assert time.monotonic() < deadline, "the next segment did not come"
+        time.sleep(0.01)
+    parts_of(lone).fetcher.close()
+    assert not is_local(lone, FILES // 2)
+    space.close()
+
+
+def test_behind_the_last_file_is_nothing(tmp_path: Path) -> None:
+    space = Space(tmp_path)
+    fs = space.connect()
+    for name in ("a", "b"):
+        with fs.open(f"/{name}", "wb") as file:
+            file.write(body(1))
+        fs.sync()
+    replica = parts_of(fs).replica
+    first, last = (fs.stat(f"/{name}").ino for name in ("a", "b"))
+    segments = [replica.map_columns(ino).segments[0].id for ino in (first, last)]  # type: ignore[union-attr]
+    behind = replica.segment_behind(first, segments[0])
+    assert behind is not None
+    assert behind.id == segments[1]
+    assert replica.segment_behind(first, segments[1]) is None
+    assert replica.segment_behind(last, segments[1]) is None
     space.close()
