@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -26,8 +27,9 @@ HELP = """\
                                          same store: near, and 20 ms away. See: peers --help
 ./build.sh bench peers --install         JuiceFS, rclone and py-spy into build/peers
 ./build.sh bench compare OLD.json NEW.json
-                                         ratios of two results of the same command --json
-./build.sh bench table RESULTS.json      a page of what peers --json kept, a column for each
+                                         new over old, and which way: of two files that the same
+                                         command wrote with --json
+./build.sh bench table RESULTS.json      a page of what --json kept, a column for each peer
 ./build.sh bench targets RESULTS.json    what this drive is to reach, and whether it does
 ./build.sh bench plot RESULTS.json       a picture of each scenario: bars by peer, with the spread
 ./build.sh bench micro [NAME...]         parts of the engine and the daemon alone. See: micro --help
@@ -115,15 +117,22 @@ def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
     parser.add_argument("--round-trips", default="0,20", metavar="MS,...", help="%(default)s")
     parser.add_argument(
-        "--rate", type=float, default=100, metavar="MB/S", help="of a connection that is not near"
+        "--rate",
+        type=float,
+        default=100,
+        metavar="MB/S",
+        help="of a connection that is not near; default: %(default)s",
     )
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--size-mib", type=int, default=256, help="of large files")
-    parser.add_argument("--files", type=int, default=500, help="small ones, and of trees")
-    parser.add_argument("--names", type=int, default=10_000)
-    parser.add_argument(
-        "--filespace", type=int, default=1_000_000, metavar="FILES", help="of the mount scenario"
-    )
+    count = report.at_least_one
+    parser.add_argument("--runs", type=count, default=5, metavar="N", help="%(default)s")
+    for option, default, what in (
+        ("--size-mib", 256, "of large files"),
+        ("--files", 500, "small ones, and of trees; 6400 for a large tree"),
+        ("--names", 10_000, "of the names scenario; 100000 for a large one"),
+        ("--filespace", 1_000_000, "files of the mount scenario"),
+    ):
+        told = f"{what}; default: %(default)s"
+        parser.add_argument(option, type=count, default=default, metavar="N", help=told)
     parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
     parser.add_argument("--directory", type=Path, help="where to work: a disk, not a tmpfs")
     parser.add_argument("--json", type=Path, help="write all figures there")
@@ -132,9 +141,7 @@ def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
     asked.peers = asked.peers.split(",")
     far = report.round_trips(parser, asked.round_trips)
     asked.distances = [(each, asked.rate if each else 0.0) for each in far]
-    if asked.runs < 1:
-        parser.error("--runs must be at least 1")
-    report.check_place(parser, asked.json)
+    report.check_place(parser, asked.json, asked.directory)
     for given, known in ((asked.scenarios, SCENARIOS), (asked.peers, PEERS)):
         if unknown := set(given) - set(known):
             parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(known)}")
@@ -146,7 +153,7 @@ def _results(asked: argparse.Namespace, failed: list[str]) -> Iterator[Result]:
     names = []
     for name in asked.peers:
         if why := PEERS[name].why_not():
-            print(f"Left out: {why}.")
+            print(f"Left out: {name}, for {why}.")
         else:
             names.append(name)
     with tempfile.TemporaryDirectory(prefix="lucid-bench-", dir=asked.directory) as folder:
@@ -229,6 +236,7 @@ def compare(arguments: Sequence[str]) -> None:
         raise SystemExit("bench: the two have nothing in common")
     # Only the same command on the same machine makes a ratio that means something.
     print("\n".join([*report.origin(asked.old), *report.origin(asked.new)]))
+    print(f"{'new over old, of the medians':<76} {'ratio':>6}")
     print("\n".join(report.ratio_lines(ratios)))
 
 
@@ -272,11 +280,20 @@ def plot(arguments: Sequence[str]) -> None:
 def profile(arguments: Sequence[str]) -> None:
     """One run of a scenario by this drive, recorded; or what the engine computes, counted."""
     parser = argparse.ArgumentParser(prog="./build.sh bench --profile")
-    parser.add_argument("scenario", choices=[*SCENARIOS, ENGINE])
-    parser.add_argument("--round-trip", type=float, default=0.0, metavar="MS")
+    parser.add_argument(
+        "scenario", choices=[*SCENARIOS, ENGINE], metavar="SCENARIO",
+        help=f"{', '.join(SCENARIOS)}; or {ENGINE}, by callgrind",
+    )  # fmt: skip
+    parser.add_argument(
+        "--round-trip", type=float, default=0.0, metavar="MS", help="default: %(default)g"
+    )
     parser.add_argument("--tiny", action="store_true", help="to see whether it works")
-    parser.add_argument("--output", type=Path, default=INSTALLED.parents[1], metavar="DIRECTORY")
+    parser.add_argument(
+        "--output", type=Path, default=INSTALLED.parents[1], metavar="DIRECTORY",
+        help="of the pictures; default: build",
+    )  # fmt: skip
     asked = parser.parse_args(arguments)
+    asked.output.mkdir(parents=True, exist_ok=True)
     try:
         if asked.scenario == ENGINE:
             print("\n".join(instructions.lines(instructions.count(asked.output))))
@@ -290,8 +307,10 @@ def profile(arguments: Sequence[str]) -> None:
         with server(_made(top / "server")) as store:
             sizes = TINY if asked.tiny else Sizes()
             run(store, distance, PEERS["lucid"], asked.scenario, sizes, top, flames.watch)
-            for path in flames.finish():
-                print(path)
+            made = flames.finish()
+    print("\n".join(str(path) for path in made))
+    if not made:
+        raise SystemExit(f"bench: py-spy has drawn nothing: {flames.why()}")
 
 
 def install() -> None:
@@ -309,6 +328,12 @@ if __name__ == "__main__":
     # Whoever ends it gets no daemons and mounts left behind: everything below is closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        sys.exit(main(sys.argv[1:]))
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(code)
     except KeyboardInterrupt:
         sys.exit("bench: stopped")
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` has; what is left is written when we end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)

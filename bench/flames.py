@@ -26,6 +26,8 @@ class Flames:
         self._scenario = scenario
         self._folder = folder
         self._running: list[subprocess.Popen[bytes]] = []
+        self._said = folder / "py-spy.log"
+        self._said.unlink(missing_ok=True)
         self.made: list[Path] = []
 
     def watch(self, peer: Peer) -> None:
@@ -45,18 +47,23 @@ class Flames:
         self.made.append(path)
         options = ["--native", "--threads", "--rate", RATE, "--format"]
         command = [self._spy, "record", *options, "flamegraph", "--output", str(path)]
-        self._running += [
-            subprocess.Popen(
-                [*command, "--pid", str(pid)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for pid in peer.pids()[:1]
-        ]
+        with self._said.open("ab") as said:
+            self._running += [
+                subprocess.Popen(
+                    [*command, "--pid", str(pid)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                )
+                for pid in peer.pids()[:1]
+            ]
 
     def finish(self) -> list[Path]:
         """The graphs that were drawn; a recorder ends with its daemon."""
         for recorder in self._running:
             recorder.wait(END_S)
         return [path for path in self.made if path.exists()]
+
+    def why(self) -> str:
+        """The last words of the recorders."""
+        return self._said.read_text(errors="replace")[-800:].strip()

@@ -239,8 +239,9 @@ def main(arguments: Sequence[str]) -> None:
     report.check_place(parser, asked.json)
     starts = tuple(asked.names) or ("",)
     names = [name for name in BENCHMARKS if name.startswith(starts)]
-    if not names:
-        parser.error(f"there is no {', '.join(asked.names)}; there is {'; '.join(BENCHMARKS)}")
+    unknown = [one for one in asked.names if not any(name.startswith(one) for name in names)]
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}; there is {'; '.join(BENCHMARKS)}")
     how = ["--debug-single-value"] if asked.tiny else ["--fast"] if asked.fast else []
     result = Result("micro", "lucid", 0.0, 0.0)
     for name, values in _measure(["--quiet", *how, *names]).items():

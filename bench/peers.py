@@ -136,12 +136,13 @@ class Daemon(Peer):
 
     _process: subprocess.Popen[bytes] | None = None
     binary: str
+    install = "./build.sh bench peers --install"
 
     @classmethod
     def why_not(cls) -> str:
         if program(cls.binary):
             return ""
-        return f"{cls.binary} is not installed: ./build.sh bench peers --install, or apt-get"
+        return f"{cls.binary} is not installed: {cls.install}"
 
     @property
     def path(self) -> str:
@@ -298,6 +299,7 @@ class Gocryptfs(Daemon):
 
     name = "gocryptfs"
     binary = "gocryptfs"
+    install = "apt-get install gocryptfs"
     durable = Durable(close=KILLED, fsync=POWER, settle=POWER)
     uses_store = False
 

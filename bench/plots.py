@@ -1,7 +1,8 @@
 """Pictures of results: one for each scenario and distance, a panel for each phase, a bar a peer.
 
 A bar is the median, its line the least and the most of the runs. The main figure of a phase is its
-rate; where it has none, its seconds.
+rate; where it has none, its seconds; the first byte has a panel of its own. A local disk may be far
+ahead of whatever has a store: its bar is cut then, and its figure tells.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ matplotlib.use("Agg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bench.bed import SMALLER_IS_BETTER
-from bench.report import RATES, Result
+from bench.report import IN_SECONDS, RATES, WITHOUT_STORE, Result, how_far, short
 
 __all__ = ["draw"]
 
@@ -33,8 +35,11 @@ COLORS = {
 }
 OTHER = "#8c564b"
 COLUMNS = 3
-PANEL = (4.2, 2.6)
-"""Inches."""
+WIDTH, HEIGHT, BAR = 4.2, 0.95, 0.28
+"""Inches: of a panel, of one without bars, and of a bar."""
+FIRST = "first byte ms"
+CUT = 1.5
+"""A local bar is not longer than this times the longest of the others."""
 
 
 def draw(results: Sequence[Result], folder: Path, kind: str) -> Iterator[Path]:
@@ -45,7 +50,7 @@ def draw(results: Sequence[Result], folder: Path, kind: str) -> Iterator[Path]:
             each
             for each in results
             if each.scenario == scenario
-            and (each.round_trip_ms == far or each.peer in ("gocryptfs", "disk"))
+            and (each.round_trip_ms == far or each.peer in WITHOUT_STORE)
         ]
         path = folder / f"{scenario}-{far:g}ms.{kind}"
         _picture(scenario, far, shown).savefig(path, dpi=110)
@@ -56,12 +61,13 @@ def _picture(scenario: str, far: float, results: Sequence[Result]) -> Figure:
     phases = [
         (phase, name)
         for phase in dict.fromkeys(phase for each in results for phase in each.figures)
-        if (name := _main_figure(phase, results))
+        for name in _figures(phase, results)
     ]
     columns = min(COLUMNS, max(1, len(phases)))
     rows = -(-len(phases) // columns) or 1
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.5), layout="constrained")
-    figure.suptitle(f"{scenario}, {f'{far:g} ms away' if far else 'near'}", fontsize=13)
+    height = HEIGHT + BAR * max(1, len(results))
+    figure = Figure(figsize=(WIDTH * columns, height * rows + 0.5), layout="constrained")
+    figure.suptitle(f"{scenario}, {how_far(far)}", fontsize=13)
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for axes in panels[len(phases) :]:
         axes.set_axis_off()
@@ -70,11 +76,12 @@ def _picture(scenario: str, far: float, results: Sequence[Result]) -> Figure:
     return figure
 
 
-def _main_figure(phase: str, results: Sequence[Result]) -> str:
-    """The first rate that all have who have the phase; empty where there is none."""
+def _figures(phase: str, results: Sequence[Result]) -> Iterator[str]:
+    """The first rate that all have who have the phase, and the first byte."""
     having = [each.figures[phase] for each in results if phase in each.figures]
-    names = (*RATES, "peak MiB")
-    return next((name for name in names if all(name in each for each in having)), "")
+    rates = ("s",) if phase.startswith(IN_SECONDS) else (*RATES, "us")
+    for names in ((*rates, "peak MiB"), (FIRST,)):
+        yield from [name for name in names if all(name in each for each in having)][:1]
 
 
 def _panel(axes: Axes, phase: str, name: str, results: Sequence[Result]) -> None:
@@ -84,20 +91,35 @@ def _panel(axes: Axes, phase: str, name: str, results: Sequence[Result]) -> None
     below = [middle - min(found) for middle, found in zip(middles, values, strict=True)]
     above = [max(found) - middle for middle, found in zip(middles, values, strict=True)]
     places = range(len(having))
+    end = _end(having, values)
     colors = [COLORS.get(each.peer, OTHER) for each in having]
     axes.barh(places, middles, xerr=(below, above), color=colors, ecolor="#333333", capsize=2.5)
     axes.set_yticks(places, [each.peer for each in having], fontsize=8)
-    axes.invert_yaxis()
-    most = max((max(found) for found in values), default=0.0)
-    axes.set_xlim(0, most * 1.25 or 1)
+    axes.set_ylim(len(having) - 0.4, -0.6)
+    edge = end * 1.25
+    axes.set_xlim(0, edge)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     for place, middle, found in zip(places, middles, values, strict=True):
-        axes.text(max(found) + most * 0.02, place, _short(middle), va="center", fontsize=8)
-    axes.set_title(phase, fontsize=9)
+        shown = f"{middle:.1g}" if 0.0001 <= middle < 0.001 else short(middle)
+        if middle > end:
+            shown += ", cut" if middle > edge else ""
+            axes.text(min(middle, edge) * 0.98, place, shown, va="center", ha="right", fontsize=8)
+        else:
+            where = min(max(found), end) + end * 0.02
+            axes.text(where, place, shown, va="center", fontsize=8)
+    axes.set_title(f"{phase}, first byte" if name == FIRST else phase, fontsize=9)
     better = "less is better" if name in SMALLER_IS_BETTER else "more is better"
     axes.set_xlabel(f"{name} ({better})", fontsize=8)
     axes.tick_params(axis="x", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def _end(having: Sequence[Result], values: Sequence[Sequence[float]]) -> float:
+    """Up to where the bars have room."""
+    most = max((max(found) for found in values), default=0.0)
+    stored = [
+        max(found)
+        for each, found in zip(having, values, strict=True)
+        if each.peer not in WITHOUT_STORE and max(found) > 0
+    ]
+    return min(most, CUT * max(stored)) if stored else most or 1.0

@@ -19,8 +19,9 @@ from typing import Any
 from bench.bed import COUNTS, SMALLER_IS_BETTER
 
 __all__ = [
-    "Result", "aligned", "check_place", "compare", "in_lines", "load", "origin", "ratio_lines",
-    "round_trips", "save", "short", "side_by_side", "table",
+    "IN_SECONDS", "WITHOUT_STORE", "Result", "aligned", "at_least_one", "check_place", "compare",
+    "how_far", "in_lines", "load", "origin", "ratio_lines", "round_trips", "save", "short",
+    "side_by_side", "table",
 ]  # fmt: skip
 
 RATES = ("per s", "MB/s", "s")
@@ -33,6 +34,8 @@ PAGE = 140
 INDENT = 4
 IN_SECONDS = "mount, "
 """Phases that are told in seconds, although they have a rate."""
+WITHOUT_STORE = ("gocryptfs", "disk")
+"""Peers without a store: they are measured once, at whatever distance comes first."""
 NOTEWORTHY = 1.1
 """A ratio nearer to 1 is noise on most machines."""
 
@@ -98,10 +101,22 @@ def save(path: Path, results: list[Result], command: list[str]) -> None:
     half.replace(path)
 
 
-def check_place(parser: argparse.ArgumentParser, path: Path | None) -> None:
-    """Ends with a sentence when results cannot be written there, before anything is measured."""
+def at_least_one(text: str) -> int:
+    """A number of an option; anything below 1 would measure nothing."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: it must be a number, and at least 1")
+    return int(text)
+
+
+def check_place(
+    parser: argparse.ArgumentParser, path: Path | None, folder: Path | None = None
+) -> None:
+    """Ends with a sentence when results cannot be written to `path`, or `folder` cannot be worked
+    in, before anything is measured."""
     if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
         parser.error(f"cannot write {path}: its directory must be there, and be writable")
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        parser.error(f"cannot work in {folder}: it must be a directory, and be writable")
 
 
 def round_trips(parser: argparse.ArgumentParser, text: str) -> list[float]:
@@ -120,15 +135,21 @@ def load(path: Path) -> list[Result]:
     try:
         return [Result(**each) for each in json.loads(path.read_text())["results"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SystemExit(f"bench: {path} holds no results of peers or micro: {error}") from None
+        raise SystemExit(f"bench: {path} holds no results that --json wrote: {error}") from None
+
+
+def how_far(round_trip_ms: float, peer: str = "") -> str:
+    """The store's distance as people read it; a peer without one has none."""
+    if peer in WITHOUT_STORE:
+        return "local disk"
+    return f"{round_trip_ms:g} ms away" if round_trip_ms else "near"
 
 
 def table(result: Result, width: int = 0) -> Iterator[str]:
     """Lines for a terminal of so many columns (0: this one's): median, and least to most where
     there were several runs."""
     width = width or max(80, shutil.get_terminal_size((100, 24)).columns)
-    far = f"{result.round_trip_ms:g} ms away" if result.round_trip_ms else "near"
-    yield f"{result.scenario}, {result.peer}, {far}"
+    yield f"{result.scenario}, {result.peer}, {how_far(result.round_trip_ms, result.peer)}"
     for phase, figures in result.figures.items():
         shown = _in_order(figures)
         # Seconds say nothing more where there is a rate; a mount is judged by them.
@@ -178,7 +199,10 @@ def side_by_side(results: Sequence[Result]) -> Iterator[str]:
         columns = [
             each for each in results if (each.scenario, each.round_trip_ms) == (scenario, far)
         ]
-        lines = [[f"{scenario}, {far:g} ms away", *(each.peer for each in columns)]]
+        heads = (
+            f"{each.peer} (local)" if each.peer in WITHOUT_STORE else each.peer for each in columns
+        )
+        lines = [[f"{scenario}, {how_far(far)}", *heads]]
         for phase in dict.fromkeys(phase for each in columns for phase in each.figures):
             lines += _rows(phase, columns)
         for part in _pages(lines):

@@ -235,26 +235,26 @@ def run_once(name: str, args: argparse.Namespace) -> Figures:
 def main(arguments: Sequence[str]) -> None:
     """Run what is named and print it."""
     parser = argparse.ArgumentParser(prog="./build.sh bench", description=__doc__)
-    names = [*SCENARIOS, *LARGE]
+    names, count = [*SCENARIOS, *LARGE], report.at_least_one
     parser.add_argument(
         "scenarios", nargs="*", choices=[*names, []], metavar="NAME", help=", ".join(names)
     )
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--size-mib", type=int, default=512, help="of the sequential file")
-    parser.add_argument("--copy-mib", type=int, default=4096)
-    parser.add_argument("--files", type=int, default=2000)
-    parser.add_argument("--pending", type=int, default=10_000, help="changes to recover")
-    parser.add_argument("--log-files", type=int, default=1_000_000, help="in the log, for replica")
-    parser.add_argument("--segments", type=int, default=100_000, help="for gc")
+    parser.add_argument("--runs", type=count, default=3)
+    parser.add_argument("--size-mib", type=count, default=512, help="of the sequential file")
+    parser.add_argument("--copy-mib", type=count, default=4096)
+    parser.add_argument("--files", type=count, default=2000)
+    parser.add_argument("--pending", type=count, default=10_000, help="changes to recover")
+    parser.add_argument(
+        "--log-files", type=count, default=1_000_000, help="in the log, for replica"
+    )
+    parser.add_argument("--segments", type=count, default=100_000, help="for gc")
     parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
-    parser.add_argument("--directory", help="where to work (a disk, not a tmpfs)")
+    parser.add_argument("--directory", type=Path, help="where to work: a disk, not a tmpfs")
     parser.add_argument("--json", type=Path, help="write all figures there, for bench compare")
     args = parser.parse_args(arguments)
     if args.tiny:
         vars(args).update(TINY, runs=1)
-    if args.runs < 1:
-        parser.error("--runs must be at least 1")
-    report.check_place(parser, args.json)
+    report.check_place(parser, args.json, args.directory)
     results: list[Result] = []
     for name in args.scenarios or SCENARIOS:
         runs = 1 if name == "copy" or name in LARGE else args.runs

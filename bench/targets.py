@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bench.bed import SMALLER_IS_BETTER
-from bench.report import Result, aligned
+from bench.report import WITHOUT_STORE, Result, aligned
 from bench.scenarios import SCENARIOS
 
 __all__ = ["TARGETS", "Row", "Target", "judge", "lines"]
@@ -216,7 +216,7 @@ def _found(
         each
         for each in results
         if (each.scenario, each.peer) == (target.scenario, peer)
-        and (each.round_trip_ms == target.round_trip_ms or peer == "gocryptfs")
+        and (each.round_trip_ms == target.round_trip_ms or peer in WITHOUT_STORE)
     ]
     if not fitting or not all(phase in fitting[0].figures for phase in phases):
         return None

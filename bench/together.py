@@ -312,19 +312,20 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         description="When other machines see a change, commits of devices that contend, files "
         "that machines make at once in one directory, and a lock that goes back and forth.",
     )
+    count = report.at_least_one
     parser.add_argument("parts", nargs="*", help=f"default: all of {', '.join(PARTS)}")
-    parser.add_argument("--rounds", type=int, default=200, help="of each figure of visibility")
-    parser.add_argument("--turns", type=int, default=1000, help="of a lock between two machines")
+    parser.add_argument("--rounds", type=count, default=200, help="of each figure of visibility")
+    parser.add_argument("--turns", type=count, default=1000, help="of a lock between two machines")
     parser.add_argument("--round-trips", default="0,20", metavar="MS,...", help="%(default)s")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each contest of commits")
-    parser.add_argument("--files", type=int, default=10_000, help="of each machine in a crowd")
+    parser.add_argument("--files", type=count, default=10_000, help="of each machine in a crowd")
     parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
     parser.add_argument("--directory", type=Path, help="where to work: a disk, not a tmpfs")
     parser.add_argument("--json", type=Path, help="write all figures there, for bench compare")
     asked = parser.parse_args(arguments)
     asked.round_trips = report.round_trips(parser, asked.round_trips)
     asked.contests = CONTESTS
-    report.check_place(parser, asked.json)
+    report.check_place(parser, asked.json, asked.directory)
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(PARTS)}")
     if asked.tiny:

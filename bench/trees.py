@@ -143,9 +143,9 @@ def git(bed: Bed) -> None:
     call("git", "init", "-q", ".", cwd=origin)
     call("git", "add", ".", cwd=origin)
     call("git", *IDENTITY, "commit", "-qm", "All of it.", cwd=origin)
-    clone = bed.top / "clone"
+    clone, count = bed.top / "clone", call("git", "ls-files", cwd=origin).count("\n")
     with bed.phase("git clone", "close") as phase:
-        phase.count = int(call("git", "ls-files", cwd=origin).count("\n"))
+        phase.count = count
         # Without links into the origin: everything is written.
         call("git", "clone", "-q", "--no-local", origin, clone)
     for how in ("warm", "cold"):

@@ -56,6 +56,7 @@ def test_only_what_both_have_is_compared(
     assert bench.main(["compare", str(old), str(new)]) == 0
     out = capsys.readouterr().out
     assert "random, lucid, 20 ms: 4 KiB, cold, MB/s" in out and " 0.50  worse" in out
+    assert "new over old, of the medians" in out
     assert "juicefs" not in out and "    the command of old\n" in out
     with pytest.raises(SystemExit, match="nothing in common"):
         bench.main(["compare", str(old), str(other)])
@@ -135,6 +136,15 @@ def test_a_count_is_neither_better_nor_worse() -> None:
     assert files.endswith("4.00") and most.endswith("4.00  worse")
 
 
+def test_what_has_no_store_is_not_far_from_it() -> None:
+    made = [result(peer="lucid"), result(peer="gocryptfs")]
+    assert [next(iter(table(one, 160))) for one in made] == [
+        "random, lucid, 20 ms away",
+        "random, gocryptfs, local disk",
+    ]
+    assert "| gocryptfs (local) " in next(side_by_side(made))
+
+
 def test_a_page_has_a_column_for_each_peer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,4 +160,4 @@ def test_a_page_has_a_column_for_each_peer(
     assert ["4 KiB, cold, MB/s", "100 (50 to 200)", ""] in rows
     assert ["survives", "loss of power", ""] in rows
     assert ["64 KiB, cold, s", "", "2"] in rows
-    assert ["small, 0 ms away", "lucid"] in rows
+    assert ["small, near", "lucid"] in rows

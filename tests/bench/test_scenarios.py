@@ -68,6 +68,11 @@ def test_reading_at_random_goes_on_for_its_time(tmp_path: Path) -> None:
     assert sustained["p50 ms"] <= sustained["p99 ms"]
 
 
+def test_reading_in_order_tells_its_slowest_chunk(tmp_path: Path) -> None:
+    cold = on_disk(Disk, "sequential", tmp_path).figures["read cold"]
+    assert 0 < cold["p50 ms"] <= cold["p99 ms"] < cold["s"] * 1000
+
+
 @pytest.mark.parametrize(("offset", "length"), [(0, 4096), (0, 4), (4, 8), (CHUNK - 9, 40)])
 def test_a_byte_that_is_wrong_is_seen(offset: int, length: int, tmp_path: Path) -> None:
     bed = Bed(Disk(Place(tmp_path, "", "", "", "")), TINY, os.urandom(CHUNK))
@@ -187,7 +192,10 @@ def test_a_peer_that_is_not_installed_is_left_out(
     monkeypatch.setenv("PATH", str(tmp_path))
     told = {name: peer.why_not() for name, peer in PEERS.items()}
     assert told.pop("lucid") == told.pop("disk") == ""
-    assert all("is not installed: ./build.sh bench" in why for why in told.values())
+    assert told.pop("gocryptfs") == "gocryptfs is not installed: apt-get install gocryptfs"
+    ours = "is not installed: ./build.sh bench peers --install"
+    assert all(why.endswith(ours) for why in told.values())
+    assert told["juicefs-writeback"].startswith("juicefs ")
 
 
 @needs_gcc

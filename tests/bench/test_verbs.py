@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import suite
-from bench.peer import LOOK_S
-from bench.report import load
+from bench import flames, suite
+from bench.peer import LOOK_S, Place
+from bench.peers import Disk
+from bench.report import Result, load, save
 from bench.scenarios import SCENARIOS
 from bench.together import PARTS
 from tests.seaweed import S3Server, s3_server
@@ -101,6 +102,14 @@ def test_a_part_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
         (["peers", "--round-trips", "0,-1"], "these are milliseconds"),
         (["together", "--round-trips", "20,"], "these are milliseconds"),
         (["peers", "--runs", "0"], "at least 1"),
+        (["peers", "--size-mib", "0"], "at least 1"),
+        (["peers", "--files", "few"], "few: it must be a number"),
+        (["together", "--rounds", "0"], "at least 1"),
+        (["--steps", "--size-mib", "-1"], "at least 1"),
+        (["peers", "--directory", "/nowhere"], "cannot work in /nowhere"),
+        (["together", "--directory", "/nowhere"], "cannot work in /nowhere"),
+        (["--steps", "--directory", "/nowhere"], "cannot work in /nowhere"),
+        (["micro", "addressing", "nothing"], "there is no nothing"),
         (["peers", "--json", "/nowhere/at/all.json"], "cannot write /nowhere/at/all.json"),
         (["micro", "--json", "/nowhere/at/all.json"], "cannot write /nowhere/at/all.json"),
         (["--steps", "--json", "/nowhere/at/all.json"], "cannot write /nowhere/at/all.json"),
@@ -121,6 +130,61 @@ def test_what_cannot_be_done_is_told_before_anything_is_measured(
 def test_a_verb_that_is_not_there() -> None:
     with pytest.raises(SystemExit, match="there is no compre; see: "):
         bench.main(["compre"])
+
+
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    """As `head` has: no traceback."""
+    path = tmp_path / "a.json"
+    save(path, [Result("small", "lucid", 0.0, 0.0, {"read": {"s": [1.0]}})], [])
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", "table", str(path)],
+            cwd=Path(bench.__file__).resolve().parents[1],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=120,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@contextmanager
+def no_server(folder: Path) -> Iterator[None]:
+    yield None
+
+
+def test_each_peer_that_is_left_out_has_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "server", no_server)
+    monkeypatch.setattr("bench.peers.program", lambda name: None)
+    with pytest.raises(SystemExit, match="nothing was measured"):
+        bench.main(["peers", "small", "--peers", "juicefs,juicefs-writeback", "--tiny"])
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Left out")]
+    assert [line.split(",")[0] for line in told] == [
+        "Left out: juicefs",
+        "Left out: juicefs-writeback",
+    ]
+
+
+def test_a_profile_of_which_nothing_came_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spy = tmp_path / "py-spy"
+    spy.write_text("#!/bin/sh\necho It may not look. >&2\nexit 1\n")
+    spy.chmod(0o755)
+    monkeypatch.setattr(flames, "program", lambda name: str(spy))
+    monkeypatch.setattr(bench, "server", no_server)
+    monkeypatch.setattr(bench, "run", lambda *given: given[-1](Disk(Place(tmp_path, *4 * [""]))))
+    monkeypatch.setattr(Disk, "pids", lambda self: [os.getpid()])
+    folder = tmp_path / "not" / "there"
+    with pytest.raises(SystemExit, match=r"py-spy has drawn nothing: It may not look\."):
+        bench.main(["--profile", "small", "--tiny", "--output", str(folder)])
+    assert os.listdir(folder) == ["py-spy.log"]
 
 
 @pytest.mark.mount
