@@ -45,7 +45,8 @@ COMMANDS = {
 
 MANY_OBJECTS = 20_000
 """Objects that are made before the collector looks. Modules make many that stay, and by default it
-looks through them again and again while they are loaded: a sixth of the time that takes."""
+looks through them again and again while they are loaded: a sixth of the time that takes. In a
+daemon an entry that is folded makes many at once."""
 
 gc.set_threshold(MANY_OBJECTS, 20, 100)
 

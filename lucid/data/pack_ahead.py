@@ -72,7 +72,9 @@ class PackStreams:
         REQUIRES: the caller holds a reference on the slot.
         """
         slot, offset, length = want
-        return self._run >= RUN and offset + length >= self._map.stored_len(slot)
+        with self._lock:
+            goes_on = self._run >= RUN
+        return goes_on and offset + length >= self._map.stored_len(slot)
 
     def _streams_of(self, token: int) -> tuple[Streams, bool]:
         """The readers of a segment, and whether they are new. REQUIRES: lock held."""

@@ -267,6 +267,7 @@ class Recovery:
         self._gone: dict[int, int] = {}
         """Version that is left out -> the one that the file has instead, 0 for no file at all."""
         self._failed: list[Failed] = []
+        self._left_out_blocks = 0
         self._same_start = False
 
     def run(self, same_start: bool = False) -> list[Draft]:
@@ -291,6 +292,12 @@ class Recovery:
             picture.failed.append(
                 f"{self._sealing.gone_blocks} blocks of changes that were not sent yet are gone"
                 " from the store and from this machine: reading them is an error."
+            )
+        kept = self._sealing.lost_blocks - self._left_out_blocks
+        if kept:
+            picture.failed.append(
+                f"{kept} blocks of new files were not yet safe on the disk when the power went:"
+                " reading them is an error. The rest of those files is there."
             )
         self._sealing.sync()
         self._parts.staged.drop_unused()
@@ -358,9 +365,7 @@ class Recovery:
         changes = changes_of(op)
         lost = self._sealing.lost_blocks
         renewed = self._sealing.renewed(owner, changes)
-        if self._sealing.lost_blocks > lost and self._is_left_out(
-            isinstance(op, Content), op, renewed
-        ):
+        if self._is_left_out(lost, isinstance(op, Content), op, renewed):
             self._leave_op_out(position, op)
             self._let_go(owner)
             return
@@ -408,13 +413,19 @@ class Recovery:
         self._parts.staged.retire(owner)
         self._parts.staged.drop(owner.segments)
 
-    @staticmethod
-    def _is_left_out(is_change: bool, what: object, renewed: tuple[Change, ...]) -> bool:
-        """Blocks of it never reached the disk. A change of a file is then left out: the file stays
-        as it was. Of a new file what is there is kept, and the rest is lost."""
-        if isinstance(what, Stage):
-            return False  # The op that it is for lies over it: it must say what is lost.
-        return is_change or not any(change.kind == DATA for change in renewed)
+    def _is_left_out(
+        self, lost: int, is_change: bool, what: object, renewed: tuple[Change, ...]
+    ) -> bool:
+        """Whether blocks of it never reached the disk (more than the `lost` before it), and it is
+        left out for that. A change of a file is: the file stays as it was. Of a new file what is
+        there is kept, and the rest is lost."""
+        lost = self._sealing.lost_blocks - lost
+        if not lost or isinstance(what, Stage):
+            return False  # The op that a stage is for lies over it: it must say what is lost.
+        left_out = is_change or not any(change.kind == DATA for change in renewed)
+        if left_out:
+            self._left_out_blocks += lost
+        return left_out
 
     def _take_file(self, ino: int, file: FilePicture) -> Draft | None:
         parts, image = self._parts, file.image
@@ -432,9 +443,7 @@ class Recovery:
             return None
         lost = self._sealing.lost_blocks
         renewed = self._sealing.renewed(draft.owner, image.changes)
-        if self._sealing.lost_blocks > lost and self._is_left_out(
-            not image.private, image, renewed
-        ):
+        if self._is_left_out(lost, not image.private, image, renewed):
             self._leave_file_out(draft, file)
             return None
         for change in renewed:

@@ -59,7 +59,7 @@ class Resealing:
         self.lost_blocks = 0
         """Blocks that never reached the disk."""
         self.gone_blocks = 0
-        """Blocks that were in the store and are nowhere any more."""
+        """Blocks that may have been in the store before a floor ended them, and are nowhere."""
 
     def is_below_floor(self, segment: bytes) -> bool:
         """Whether it is finished, and no entry can name it any more."""
@@ -179,7 +179,9 @@ class Resealing:
                 )  # fmt: skip
             except (engine_errors.CorruptBlock, LocalError, ObjectMissing, OSError, ValueError):
                 continue
-        if is_staged or not row.footer_len:
+        # Finished says nothing of safe: a segment is finished, and noted so, before anything syncs
+        # it. Only what a floor has ended may have been public once.
+        if is_staged or not self.is_below_floor(row.id):
             self.lost_blocks += 1
         else:
             self.gone_blocks += 1

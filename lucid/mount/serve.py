@@ -46,9 +46,6 @@ PUT_AWAY_AFTER_S = 1.0
 PROGRESS_S = 0.1
 SYNC_S = 24 * 3600.0
 
-GC_YOUNG = 20_000
-"""Objects that are made before the collector looks: an entry that is folded makes many at once."""
-
 
 def serve(
     open_surface: Callable[[], Surface],
@@ -68,9 +65,8 @@ def serve(
     try:
         surface = open_surface()
         # What opening has made stays as long as the mount does: no collection need look at it, and
-        # each full one stops every thread. Fewer of them, for the same reason.
+        # each full one stops every thread. How rarely it looks is the process's, see `lucid.cli`.
         gc.freeze()
-        gc.set_threshold(GC_YOUNG, 20, 100)
         return service.run(surface)
     finally:
         service.ended.set()

@@ -29,10 +29,14 @@ class Losing:
         space.plans["a"].die()
         self._lost: list[Path] = []
 
-    def lose(self) -> None:
-        """What was sealed up to now will be gone."""
+    def lose(self, finished: bool) -> None:
+        """What was sealed up to now will be gone. `finished`: after its segments were finished, and
+        noted so, which no sync need have covered either."""
         staging = self.space.state("a") / "staging"
-        with self.fs.tree._parts.order.lock:
+        parts = self.fs.tree._parts
+        if finished:
+            parts.staged.finish_for(set().union(*(op.segments for op in parts.order.all())))
+        with parts.order.lock:
             self._lost += [path for path in staging.iterdir() if path not in self._lost]
 
     def crash(self) -> Filespace:
@@ -42,6 +46,12 @@ class Losing:
         self.fs = self.space.connect("a")
         self.fs.sync(timeout=WAIT_S)
         return self.fs
+
+
+@pytest.fixture(params=[False, True], ids=["open", "finished"])
+def finished(request: pytest.FixtureRequest) -> bool:
+    """Whether the segments that are lost had been finished."""
+    return bool(request.param)
 
 
 @pytest.fixture
@@ -58,26 +68,26 @@ def shown(machine: Losing) -> dict[str, bytes]:
     return found
 
 
-def test_a_rename_over_it_makes_no_conflict_copy(machine: Losing) -> None:
+def test_a_rename_over_it_makes_no_conflict_copy(machine: Losing, finished: bool) -> None:
     machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
-    machine.lose()
+    machine.lose(finished)
     machine.fs.rename("/other", "/file")
     assert machine.crash().status().failed, "it is reported"
     assert shown(machine) == {"file": OTHER}
 
 
-def test_its_removal_removes_the_file(machine: Losing) -> None:
+def test_its_removal_removes_the_file(machine: Losing, finished: bool) -> None:
     machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
-    machine.lose()
+    machine.lose(finished)
     machine.fs.remove("/file")
     machine.crash()
     assert shown(machine) == {"other": OTHER}
 
 
-def test_a_change_on_top_of_it_goes_too(machine: Losing) -> None:
+def test_a_change_on_top_of_it_goes_too(machine: Losing, finished: bool) -> None:
     """Else its few bytes would lie among others than those they were written to."""
     machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
-    machine.lose()
+    machine.lose(finished)
     with machine.fs.open("/file", "r+b", 0) as file:
         file.seek(BLOCK)
         file.write(some_bytes(4, BLOCK))
@@ -85,9 +95,9 @@ def test_a_change_on_top_of_it_goes_too(machine: Losing) -> None:
     assert shown(machine) == {"file": OLD, "other": OTHER}
 
 
-def test_a_new_file_that_is_gone_takes_no_place(machine: Losing) -> None:
+def test_a_new_file_that_is_gone_takes_no_place(machine: Losing, finished: bool) -> None:
     machine.fs.write_bytes("/new", some_bytes(3, 3 * BLOCK))
-    machine.lose()
+    machine.lose(finished)
     machine.fs.rename("/new", "/file")
     machine.fs.chmod("/file", 0o600)
     machine.fs.rename("/other", "/moved")
