@@ -23,6 +23,7 @@ cdef struct StreamsCore:
     int count
     Stream streams[4]
     int end_count
+    bint is_trusted      # it has read on, so the next jump is expected to as well
     int64_t ends[4]      # where recent reads that belong to no stream ended, oldest first
 
 cdef bint streams_read(

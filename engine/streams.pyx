@@ -5,10 +5,12 @@ should be on its way.  Sequential readers are followed, up to four at once; rand
 nothing.  One mutex, a leaf; any thread may call, without the GIL.
 
 Policy: a read that begins at offset 0 opens a stream with a window of 1 MiB; a second read that
-goes on where an earlier one ended opens one with a window of one block.  When the reader has used
-up half of what was asked for ahead the window doubles, from 1 MiB on it becomes four times as
-large, up to a limit.  What is asked for takes no
-memory, only cache: the limit is a small part of that.
+goes on where an earlier one ended opens one with a window of its own length, at least a block.
+When the reader has used up half of what was asked for ahead the window becomes four times as
+large, up to a limit.  Who has come so far is trusted once: the next jump opens a stream with a
+window of 1 MiB at once.  So who plays, jumps and plays on waits one round trip for each jump, and
+who only jumps from then on has got 1 MiB for nothing.  What is asked for takes no memory, only
+cache: the limit is a small part of that.
 Requests of the kernel come out of order and a little back, and short skips forward keep a stream.
 """
 
@@ -72,12 +74,15 @@ cdef Stream *begin(StreamsCore *core, int64_t offset, int64_t end) noexcept nogi
     """REQUIRES: the mutex.  A new stream in the place of the longest unused one, or NULL."""
     cdef Stream *stream
     cdef int at
-    cdef int64_t window = WINDOW_AT_FIRST
+    cdef int64_t window = least(WINDOW_AT_FIRST, core.window_max)
     if offset != 0:
-        if not goes_on(core, offset):
+        if goes_on(core, offset):
+            window = least(window, most(core.block, end - offset))
+        elif core.is_trusted:
+            core.is_trusted = False
+        else:
             keep_end(core, end)
             return NULL
-        window = core.block
     if core.count < STREAMS_HELD:
         stream = &core.streams[core.count]
         core.count += 1
@@ -96,6 +101,8 @@ cdef bint follow(
     int64_t *upto) noexcept nogil:
     """REQUIRES: the mutex.  Whether [from_, upto) should be fetched ahead."""
     cdef Stream *stream = match(core, offset)
+    # Who skips what was asked for is kept, but gets no more than before.
+    cdef bint reads_on = stream != NULL and offset <= stream.asked
     if stream == NULL:
         stream = begin(core, offset, end)
     if stream == NULL:
@@ -106,10 +113,9 @@ cdef bint follow(
     if stream.asked - stream.position > stream.window // 2 or stream.asked >= size:
         return False
     from_[0] = stream.asked
-    if stream.asked > stream.position or stream.asked != end:
-        # From the start of a file it is likely that all of it is wanted.
-        stream.window = least(
-            stream.window * (4 if stream.window >= WINDOW_AT_FIRST else 2), core.window_max)
+    if reads_on:
+        stream.window = least(4 * stream.window, core.window_max)
+        core.is_trusted = True
     stream.asked = least(size, stream.position + stream.window)
     upto[0] = stream.asked
     return upto[0] > from_[0]

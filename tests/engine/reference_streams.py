@@ -42,6 +42,7 @@ class Streams:
         self._streams: list[_Stream] = []
         self._ends: list[int] = []  # where recent reads that belong to no stream ended
         self._clock = 0
+        self._is_trusted = False  # it has read on, so the next jump is expected to as well
 
     def read(self, offset: int, length: int, size: int) -> Want | None:
         """A read of [offset, offset + length) of a file of `size` bytes is served now.
@@ -51,6 +52,7 @@ class Streams:
         end = min(offset + length, size)
         self._clock += 1
         stream = self._match(offset, end)
+        reads_on = stream is not None and offset <= stream.asked
         if stream is None:
             stream = self._begin(offset, end)
             if stream is None:
@@ -61,9 +63,9 @@ class Streams:
         if stream.asked - stream.position > stream.window // 2 or stream.asked >= size:
             return None
         start = stream.asked
-        if stream.asked > stream.position or start != end:
-            growth = 4 if stream.window >= FIRST_WINDOW else 2
-            stream.window = min(stream.window * growth, self._window_max)
+        if reads_on:
+            stream.window = min(stream.window * 4, self._window_max)
+            self._is_trusted = True
         stream.asked = min(size, stream.position + stream.window)
         return Want(start, stream.asked) if stream.asked > start else None
 
@@ -76,9 +78,12 @@ class Streams:
 
     def _begin(self, offset: int, end: int) -> _Stream | None:
         if offset == 0:
-            window = FIRST_WINDOW
+            window = min(FIRST_WINDOW, self._window_max)
         elif any(0 <= offset - last <= self._block for last in self._ends):
-            window = self._block
+            window = min(max(self._block, end - offset), FIRST_WINDOW, self._window_max)
+        elif self._is_trusted:
+            self._is_trusted = False
+            window = min(FIRST_WINDOW, self._window_max)
         else:
             self._ends.append(end)
             del self._ends[:-STREAMS_MAX]

@@ -121,12 +121,65 @@ def test_a_short_skip_keeps_the_stream() -> None:
     assert reader.covered() >= SIZE * 0.9
 
 
-def test_a_long_jump_stops_it() -> None:
+def test_who_has_read_on_is_trusted_for_one_jump() -> None:
     reader = Reader()
     reader.all(0, 4 * MiB)
     before = reader.covered()
     reader.read(40 * MiB)
+    assert reader.asked[-1] == (40 * MiB + BLOCK, 41 * MiB + BLOCK), "all of a first window, at once"
+    for offset in (20 * MiB, 50 * MiB, 30 * MiB):
+        reader.read(offset)
+    assert reader.covered() == before + FIRST_WINDOW, "the other jumps bring nothing"
+
+
+def test_who_reads_on_after_each_jump_is_always_trusted() -> None:
+    """A video editor: every jump has its read-ahead begun by its first read."""
+    reader = Reader()
+    reader.all(0, 2 * MiB)
+    for begin in (40 * MiB, 12 * MiB, 55 * MiB, 26 * MiB):
+        reader.read(begin)
+        assert reader.asked[-1][0] == begin + BLOCK
+        reader.all(begin + BLOCK, begin + 3 * MiB)
+
+
+def test_who_looks_at_the_head_only_is_not_trusted() -> None:
+    reader = Reader()
+    reader.all(0, 256 * KiB, 64 * KiB)
+    before = reader.covered()
+    reader.read(SIZE - 64 * KiB, 64 * KiB)
+    reader.read(40 * MiB, 64 * KiB)
     assert reader.covered() == before
+
+
+def test_who_takes_more_at_once_than_was_asked_for_gets_more() -> None:
+    """Requests of 512 KiB, as the kernel's read-ahead makes them, in a window of one block."""
+    reader = Reader()
+    reader.read(10 * MiB, 4 * KiB)
+    reader.read(10 * MiB + 4 * KiB, 4 * KiB)
+    assert reader.covered() == BLOCK
+    reader.all(10 * MiB + 8 * KiB, 16 * MiB, 512 * KiB)
+    last = reader.asked[-1]
+    assert last[1] - last[0] > 2 * MiB
+
+
+def test_who_skips_each_time_does_not_get_all_of_it() -> None:
+    reader = Reader()
+    reader.read(2 * MiB - 8 * KiB, 4 * KiB)
+    reader.read(2 * MiB - 4 * KiB, 4 * KiB)
+    assert reader.covered() == BLOCK
+    for at in range(1, 21):
+        reader.read(2 * MiB + at * (MiB + 4 * KiB), 4 * KiB)
+    assert reader.covered() == 21 * BLOCK
+
+
+def test_large_reads_that_go_on_get_as_much_ahead() -> None:
+    """The kernel makes several requests of one read: a third of what they bring is for nothing."""
+    reader = Reader()
+    reader.read(10 * MiB, 4 * BLOCK)
+    reader.read(10 * MiB + 4 * BLOCK, 4 * BLOCK)
+    assert reader.covered() == 4 * BLOCK
+    reader.all(11 * MiB, 13 * MiB, 4 * BLOCK)
+    assert reader.covered() > 2 * MiB, "and it grows fast"
 
 
 def test_nothing_beyond_the_end_is_asked_for() -> None:
