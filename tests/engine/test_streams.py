@@ -126,7 +126,9 @@ def test_who_has_read_on_is_trusted_for_one_jump() -> None:
     reader.all(0, 4 * MiB)
     before = reader.covered()
     reader.read(40 * MiB)
-    assert reader.asked[-1] == (40 * MiB + BLOCK, 41 * MiB + BLOCK), "all of a first window, at once"
+    assert reader.asked[-1] == (40 * MiB + BLOCK, 41 * MiB + BLOCK), (
+        "all of a first window, at once"
+    )
     for offset in (20 * MiB, 50 * MiB, 30 * MiB):
         reader.read(offset)
     assert reader.covered() == before + FIRST_WINDOW, "the other jumps bring nothing"
