@@ -9,10 +9,12 @@ cdef enum:
 
 # One sequential reader: `position` is the end of its furthest read, `asked` how far was asked for.
 cdef struct Stream:
+    int64_t start        # where its first read began
     int64_t position
     int64_t asked
     int64_t window
     int64_t used
+    bint is_sure         # more than one large read: see the policy
 
 cdef struct StreamsCore:
     pthread_mutex_t mutex

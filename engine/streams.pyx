@@ -7,10 +7,12 @@ nothing.  One mutex, a leaf; any thread may call, without the GIL.
 Policy: a read that begins at offset 0 opens a stream with a window of 1 MiB; a second read that
 goes on where an earlier one ended opens one with a window of its own length, at least a block.
 When the reader has used up half of what was asked for ahead the window becomes four times as
-large, up to a limit.  Who has come so far is trusted once: the next jump opens a stream with a
-window of 1 MiB at once.  So who plays, jumps and plays on waits one round trip for each jump, and
-who only jumps from then on has got 1 MiB for nothing.  What is asked for takes no memory, only
-cache: the limit is a small part of that.
+large, up to a limit; but behind a jump at most four blocks or half of what was read there: the
+kernel makes several requests of one large read and reads ahead itself, and a random reader of those
+must not get many times what it reads.  Who has read 3 MiB in order gets as much ahead as that, and
+is trusted once: the next jump opens such a stream with a window of 1 MiB at once.  So who plays,
+jumps and plays on waits one round trip for each jump, and who only jumps from then on has got 1 MiB
+for nothing.  What is asked for takes no memory, only cache: the limit is a small part of that.
 Requests of the kernel come out of order and a little back, and short skips forward keep a stream.
 """
 
@@ -34,6 +36,9 @@ cdef enum:
     BACKWARD = 524288
     # A skip up to this keeps the stream: fetching the gap costs less than starting again.
     FORWARD = 2097152
+    # More than one read that the kernel has split.
+    SURE_FROM = 3145728
+    FEW_BLOCKS = 4
 
 
 # --- Kernels -------------------------------------------------------------------------------------
@@ -75,11 +80,13 @@ cdef Stream *begin(StreamsCore *core, int64_t offset, int64_t end) noexcept nogi
     cdef Stream *stream
     cdef int at
     cdef int64_t window = least(WINDOW_AT_FIRST, core.window_max)
+    cdef bint is_sure = False
     if offset != 0:
         if goes_on(core, offset):
             window = least(window, most(core.block, end - offset))
         elif core.is_trusted:
             core.is_trusted = False
+            is_sure = True
         else:
             keep_end(core, end)
             return NULL
@@ -91,9 +98,21 @@ cdef Stream *begin(StreamsCore *core, int64_t offset, int64_t end) noexcept nogi
         for at in range(1, STREAMS_HELD):
             if core.streams[at].used < stream.used:
                 stream = &core.streams[at]
+    stream.start = offset
+    stream.is_sure = is_sure
     stream.position = stream.asked = end
     stream.window = window
     return stream
+
+
+cdef void grow(StreamsCore *core, Stream *stream) noexcept nogil:
+    """REQUIRES: the mutex.  The reader uses what was asked for."""
+    cdef int64_t window = least(4 * stream.window, core.window_max)
+    cdef int64_t so_far = stream.position - stream.start
+    if stream.start != 0:
+        window = least(
+            window, most(FEW_BLOCKS * core.block, so_far if stream.is_sure else so_far // 2))
+    stream.window = most(stream.window, window)
 
 
 cdef bint follow(
@@ -110,12 +129,13 @@ cdef bint follow(
     stream.used = core.clock
     stream.position = most(stream.position, end)
     stream.asked = most(stream.asked, stream.position)
+    if reads_on and stream.position - stream.start >= SURE_FROM:
+        stream.is_sure = core.is_trusted = True
     if stream.asked - stream.position > stream.window // 2 or stream.asked >= size:
         return False
     from_[0] = stream.asked
     if reads_on:
-        stream.window = least(4 * stream.window, core.window_max)
-        core.is_trusted = True
+        grow(core, stream)
     stream.asked = least(size, stream.position + stream.window)
     upto[0] = stream.asked
     return upto[0] > from_[0]

@@ -24,9 +24,11 @@ class _Stream:
     """One sequential reader. `position` is the end of its furthest read, `asked` how far was
     fetched."""
 
-    __slots__ = ("asked", "position", "used", "window")
+    __slots__ = ("asked", "is_sure", "position", "start", "used", "window")
 
-    def __init__(self, position: int, window: int) -> None:
+    def __init__(self, start: int, position: int, window: int, is_sure: bool) -> None:
+        self.start = start
+        self.is_sure = is_sure
         self.position = position
         self.asked = position
         self.window = window
@@ -60,12 +62,18 @@ class Streams:
         stream.used = self._clock
         stream.position = max(stream.position, end)
         stream.asked = max(stream.asked, stream.position)
+        if reads_on and stream.position - stream.start >= 3 * MiB:
+            stream.is_sure = self._is_trusted = True
         if stream.asked - stream.position > stream.window // 2 or stream.asked >= size:
             return None
         start = stream.asked
         if reads_on:
-            stream.window = min(stream.window * 4, self._window_max)
-            self._is_trusted = True
+            window = min(stream.window * 4, self._window_max)
+            if stream.start:
+                so_far = stream.position - stream.start
+                allowed = so_far if stream.is_sure else so_far // 2
+                window = min(window, max(4 * self._block, allowed))
+            stream.window = max(stream.window, window)
         stream.asked = min(size, stream.position + stream.window)
         return Want(start, stream.asked) if stream.asked > start else None
 
@@ -77,18 +85,20 @@ class Streams:
         return None
 
     def _begin(self, offset: int, end: int) -> _Stream | None:
+        is_sure = False
         if offset == 0:
             window = min(FIRST_WINDOW, self._window_max)
         elif any(0 <= offset - last <= self._block for last in self._ends):
             window = min(max(self._block, end - offset), FIRST_WINDOW, self._window_max)
         elif self._is_trusted:
             self._is_trusted = False
+            is_sure = True
             window = min(FIRST_WINDOW, self._window_max)
         else:
             self._ends.append(end)
             del self._ends[:-STREAMS_MAX]
             return None
-        stream = _Stream(end, window)
+        stream = _Stream(offset, end, window, is_sure)
         if len(self._streams) >= STREAMS_MAX:
             self._streams.remove(min(self._streams, key=lambda one: one.used))
         self._streams.append(stream)
