@@ -224,17 +224,21 @@ class SegmentCache:
                 victims = self._map.victims(size - freed, 256)
                 if not victims:
                     break
-                for slot, segment, charge in victims:
-                    try:
+                gone = 0
+                try:
+                    for slot, segment, charge in victims:
                         with suppress(FileNotFoundError):
                             self._disk.unlink(self.path(segment))
-                    except OSError as error:
+                        self._pool.drop(slot)
+                        self._map.forget(slot)
+                        gone += 1
+                        freed += charge
+                except OSError as error:
+                    self.broken(error)
+                    return freed
+                finally:
+                    for slot, _, _ in victims[gone:]:
                         self._map.spare(slot)
-                        self.broken(error)
-                        return freed
-                    self._pool.drop(slot)
-                    self._map.forget(slot)
-                    freed += charge
         finally:
             self._evicting.release()
         return freed

@@ -327,6 +327,9 @@ class Fetcher:
             ahead = not flight.demand
             try:
                 self._fly(flight)
+            except Exception:
+                # Who waits has been told. A worker less, each time, would be a drive that stands.
+                log.exception("Making room in the cache failed; this is a bug in lucid")
             finally:
                 with self._work:
                     if ahead:
@@ -347,10 +350,11 @@ class Fetcher:
 
     def _fly(self, flight: _Flight) -> None:
         error: LucidError | None = None
-        self._memory.charge(flight.length)
-        buffer = self._take_buffer()
+        buffer: mmap.mmap | None = None
         keep = False
+        self._memory.charge(flight.length)
         try:
+            buffer = self._take_buffer()
             keep = self._get(flight, buffer)
         except LucidError as caught:
             error = caught
@@ -361,7 +365,7 @@ class Fetcher:
         finally:
             self._memory.give(flight.length)
             self._land(flight, error)
-            if not keep:
+            if buffer is not None and not keep:
                 self._give_buffer(buffer)
         self._cache.make_room()
 

@@ -36,6 +36,7 @@ from lucid.format.journal import (
     Settled,
 )
 from lucid.format.ops import (
+    Clone,
     Content,
     Create,
     Op,
@@ -383,9 +384,9 @@ class Recovery:
         self._sealing.done(segments_of(record.op))
 
     def _leave_op_out(self, position: int, op: Op) -> None:
-        if isinstance(op, Create):
+        if isinstance(op, Create) or (isinstance(op, Clone) and not op.ino):
             self._gone[op.op_id] = 0
-        elif isinstance(op, Content):
+        elif isinstance(op, (Clone, Content)):
             self._gone[op.op_id] = self._gone.get(op.base, op.base)
         reason = _left_out(getattr(op, "name", b""))
         self._failed.append(Failed(position, reason.encode()))
@@ -403,6 +404,9 @@ class Recovery:
             if isinstance(op, Unlink):
                 return op._replace(seen_version=instead) if instead else None
             op = op._replace(seen_ino=op.seen_ino if instead else 0, seen_version=instead)
+        if isinstance(op, Clone) or (isinstance(op, Content) and not op.keep):
+            # It needs nothing of what is gone.
+            op = op._replace(base=self._gone.get(op.base) or op.base)
         seen = {getattr(op, field, 0) for field in ("base", "version")}
         if seen & self._gone.keys() or self._gone.get(getattr(op, "ino", 0)) == 0:
             return None

@@ -18,7 +18,7 @@ from lucid.data.memory import Share
 from lucid.engine.cachemap import CacheMap
 from lucid.engine.pool import Pool
 from lucid.engine.sodium import AdContext
-from lucid.errors import CorruptObject, Stopped, StoreUnavailable
+from lucid.errors import CorruptObject, InternalError, Stopped, StoreUnavailable
 from lucid.format.names import segment_key
 from lucid.local.disk import RealDisk
 from lucid.store.base import ObjectStore, OnData, StoreLayer
@@ -336,6 +336,48 @@ def test_eviction_takes_the_longest_unused_first(rig: Rig) -> None:
     assert left == segments[4 - len(left) :]
     rig.cache.clear()
     assert not any(rig.cache.path(segment).exists() for segment in segments)
+
+
+def test_one_file_that_cannot_be_removed_keeps_no_other(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of those that were to go with it can be read, written and evicted again."""
+    slots = []
+    for index in range(4):
+        rig.store.put_if_absent(segment_key(bytes([65 + index]) * 32), BYTES)
+        slots.append(rig.acquire(bytes([65 + index]) * 32))
+        rig.fetcher.demand([(slots[-1], 0, SIZE)])
+    unlink = RealDisk.unlink
+
+    def refused(disk: RealDisk, path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(RealDisk, "unlink", refused)
+    assert rig.cache.evict(3 * SIZE) == 0
+    monkeypatch.setattr(RealDisk, "unlink", unlink)
+    assert rig.cache.bypassed, "a disk that is ill is left alone for a while"
+    for slot in slots:
+        assert not rig.map.missing(slot, 0, SIZE)
+        rig.map.release(slot)
+    rig.cache.clear()
+    assert rig.cache.used_bytes == 0
+
+
+def test_a_worker_without_memory_for_a_buffer_tells_who_waits_and_goes_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(fetcher: Fetcher) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetcher, "_take_buffer", none_left)
+        for at in range(6):  # More of them than there are workers.
+            with pytest.raises(InternalError, match="memory"):
+                rig.fetcher.demand([(rig.slot, at * UNIT, 10)])
+    rig.fetcher.demand([(rig.slot, 0, 10)])
+    assert rig.here(0, UNIT)
+    rig.fetcher.close()
+    assert rig.memory.taken == 0
 
 
 def test_what_earlier_processes_cached_is_known_again(rig: Rig, tmp_path: Path) -> None:

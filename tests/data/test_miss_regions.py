@@ -124,8 +124,9 @@ def test_the_rest_of_the_segment_comes_by_itself_and_not_the_next_one(
     begun = recorded(reader, monkeypatch)
     read(reader, PLACES[ENOUGH - 1])
     assert sum(begun) > SEGMENT_PLAIN_MAX - 2 * MiB, "the rest is on its way"
-    with reader.open("/film", "rb") as file:  # Waits for it.
-        assert file.read(SEGMENT_PLAIN_MAX) == DATA[:SEGMENT_PLAIN_MAX]
+    parts = parts_of(reader)
+    blockmap = parts.file_maps.newest(reader.stat("/film").ino)
+    parts.reader.fetch(blockmap, [(0, SEGMENT_PLAIN_MAX)])  # Waits for it.
     assert is_local(reader, 0, SEGMENT_PLAIN_MAX)
     assert not is_local(reader, SEGMENT_PLAIN_MAX + MiB, 64 * KiB)
     before = fetched(reader)

@@ -103,3 +103,25 @@ def test_a_new_file_that_is_gone_takes_no_place(machine: Losing, finished: bool)
     machine.fs.rename("/other", "/moved")
     machine.crash()
     assert shown(machine) == {"file": OLD, "moved": OTHER}
+
+
+def test_a_whole_rewrite_on_top_of_it_stays(machine: Losing) -> None:
+    """It needs nothing of what is gone, and all of it is there, in another segment."""
+    newest = some_bytes(5, 2 * BLOCK)
+    machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
+    machine.lose(finished=True)
+    machine.fs.write_bytes("/file", newest)
+    machine.crash()
+    assert shown(machine) == {"file": newest, "other": OTHER}
+
+
+def test_a_restored_version_on_top_of_it_stays_and_can_be_changed(machine: Losing) -> None:
+    (oldest, *_) = machine.fs.versions("/file")
+    machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
+    machine.lose(finished=True)
+    machine.fs.restore("/file", oldest.number)
+    with machine.fs.open("/file", "r+b", 0) as file:
+        file.seek(BLOCK)
+        file.write(some_bytes(4, BLOCK))
+    machine.crash()
+    assert shown(machine) == {"file": OLD[:BLOCK] + some_bytes(4, BLOCK), "other": OTHER}
