@@ -268,6 +268,8 @@ class Recovery:
         self._gone: dict[int, int] = {}
         """Version that is left out -> the one that the file has instead, 0 for no file at all."""
         self._failed: list[Failed] = []
+        self._under: dict[tuple[int, bytes], tuple[int, int]] = {}
+        """Place that a rename which is left out led to -> the inode and version that are there."""
         self._left_out_blocks = 0
         self._same_start = False
 
@@ -400,15 +402,22 @@ class Recovery:
         removal that has seen another version than there is would remove nothing.
         """
         if isinstance(op, (Unlink, Rename)) and op.seen_version in self._gone:
-            instead = self._gone[op.seen_version]
-            if isinstance(op, Unlink):
-                return op._replace(seen_version=instead) if instead else None
-            op = op._replace(seen_ino=op.seen_ino if instead else 0, seen_version=instead)
+            seen = op.seen_ino, self._gone[op.seen_version]
+            if not seen[1]:  # No file at all: under its name is what it would have replaced.
+                place = op.parent, op.name
+                if isinstance(op, Rename):
+                    place = op.new_parent, op.new_name
+                seen = self._under.get(place, (0, 0))
+            if isinstance(op, Unlink) and not seen[0]:
+                return None
+            op = op._replace(seen_ino=seen[0], seen_version=seen[1])
         if isinstance(op, Clone) or (isinstance(op, Content) and not op.keep):
             # It needs nothing of what is gone.
             op = op._replace(base=self._gone.get(op.base) or op.base)
-        seen = {getattr(op, field, 0) for field in ("base", "version")}
-        if seen & self._gone.keys() or self._gone.get(getattr(op, "ino", 0)) == 0:
+        needs = {getattr(op, field, 0) for field in ("base", "version")}
+        if needs & self._gone.keys() or self._gone.get(getattr(op, "ino", 0)) == 0:
+            if isinstance(op, Rename):
+                self._under[op.new_parent, op.new_name] = op.seen_ino, op.seen_version
             return None
         return op
 

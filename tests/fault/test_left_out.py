@@ -125,3 +125,24 @@ def test_a_restored_version_on_top_of_it_stays_and_can_be_changed(machine: Losin
         file.write(some_bytes(4, BLOCK))
     machine.crash()
     assert shown(machine) == {"file": OLD[:BLOCK] + some_bytes(4, BLOCK), "other": OTHER}
+
+
+def test_the_next_save_by_renaming_takes_the_place_of_the_old_file(machine: Losing) -> None:
+    newest = some_bytes(5, 2 * BLOCK)
+    machine.fs.write_bytes("/one", some_bytes(3, 3 * BLOCK))
+    machine.lose(finished=True)
+    machine.fs.rename("/one", "/file")
+    machine.fs.write_bytes("/two", newest)
+    machine.fs.rename("/two", "/file")
+    machine.crash()
+    assert shown(machine) == {"file": newest, "other": OTHER}
+
+
+def test_what_was_saved_by_renaming_and_removed_is_not_there_again(machine: Losing) -> None:
+    machine.fs.write_bytes("/one", some_bytes(3, 3 * BLOCK))
+    machine.lose(finished=True)
+    machine.fs.rename("/one", "/file")
+    machine.fs.remove("/file")
+    machine.fs.write_bytes("/file", OTHER)
+    machine.crash()
+    assert shown(machine) == {"file": OTHER, "other": OTHER}
