@@ -4,13 +4,15 @@ Who follows a file is read ahead for; who jumps about in it waits a round trip f
 After a few such places in one segment the whole of it would have come in the same time: then it is
 fetched, behind the reads that somebody waits for. That is the rule of the ski hirer, who buys once
 the hire has cost as much as the skis: never more than about twice what knowing the future would
-have cost. One or two places, the header and the index of a film, bring no more than themselves.
+have cost. Who must buy again, because the cache has given the segment up, waits twice as long. One
+or two places, the header and the index of a film, bring no more than themselves.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Any
 
 from lucid.engine.cachemap import CacheMap
 
@@ -23,6 +25,9 @@ NEAR = 1024 * 1024
 """Reads no further apart than this are at one place: the kernel makes several of a large one."""
 FOLLOWED = 1024
 """Segments that are followed at once, the longest unused out first."""
+BOUGHT = 16 * FOLLOWED
+"""Segments of which it is known that their rest was fetched before, the longest unused out first:
+of a cache of 128 GiB all."""
 
 
 class MissRegions:
@@ -31,21 +36,32 @@ class MissRegions:
     def __init__(self, cachemap: CacheMap) -> None:
         self._map = cachemap
         self._lock = threading.Lock()
-        self._places: OrderedDict[int, tuple[int, ...]] = OrderedDict()
+        self._places: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
         """Of each segment, where the newest read at each place began."""
+        self._dearer: OrderedDict[bytes, int] = OrderedDict()
+        """Of each segment whose rest was fetched before, the places that it takes now."""
 
     def missed(self, slot: int, offset: int) -> tuple[int, int, int] | None:
         """A read has missed there. What to fetch now, (slot, offset, length), or None.
 
         REQUIRES: the caller holds a reference on the slot.
         """
-        token = self._map.token(slot)
+        segment = self._map.segment_id(slot)  # A slot is another's once it was given up.
         with self._lock:
-            others = [place for place in self._places.pop(token, ()) if abs(place - offset) > NEAR]
-            if len(others) + 1 < PLACES:
-                self._places[token] = (*others, offset)
-                if len(self._places) > FOLLOWED:
-                    self._places.popitem(last=False)
+            others = [
+                place for place in self._places.pop(segment, ()) if abs(place - offset) > NEAR
+            ]
+            if len(others) + 1 < self._dearer.get(segment, PLACES):
+                _put(self._places, segment, (*others, offset), FOLLOWED)
                 return None
-        # Forgotten: what the cache gives up again must be missed as often before it comes back.
+            # It is missed here only after the cache has given it up: the cache is too small for
+            # what is read, and would give it up again. So each time takes twice as many places.
+            _put(self._dearer, segment, 2 * self._dearer.pop(segment, PLACES), BOUGHT)
         return slot, 0, self._map.stored_len(slot)
+
+
+def _put(table: OrderedDict[bytes, Any], key: bytes, value: object, most: int) -> None:
+    """`key` becomes the newest of `most`."""
+    table[key] = value
+    if len(table) > most:
+        table.popitem(last=False)

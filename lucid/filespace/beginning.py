@@ -16,7 +16,7 @@ import msgpack
 from lucid.crypto.keyring import KeyRing
 from lucid.errors import BelowFloor, CorruptObject, HistoryFork
 from lucid.filespace.completing import Completing
-from lucid.filespace.recovery import Picture
+from lucid.filespace.picture import Picture
 from lucid.format.checkpoint import state_hash
 from lucid.format.entry import EntryBody, EntryRef
 from lucid.format.journal import Settled

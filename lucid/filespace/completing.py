@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lucid.filespace.recovery import FilePicture, Picture
+from lucid.filespace.picture import FilePicture, Picture
 from lucid.format.change import DATA, Change, SegmentRow
 from lucid.format.journal import ImageRecord, OpRecord
 from lucid.format.ops import Content, Stage

@@ -36,7 +36,8 @@ from lucid.filespace.files import Files
 from lucid.filespace.leasing import OpenLeases, make_keeper
 from lucid.filespace.maps import FileMaps
 from lucid.filespace.parts import Parts
-from lucid.filespace.recovery import Picture, Recovery
+from lucid.filespace.picture import Picture
+from lucid.filespace.recovery import Recovery
 from lucid.filespace.renewing import Renewing
 from lucid.filespace.together import Together
 from lucid.format.change import SegmentRow

@@ -36,7 +36,7 @@ from lucid.filespace.composing import Ground, compose
 from lucid.filespace.files import Files
 from lucid.filespace.known_device import is_known_device, known_place, url_digest, url_file
 from lucid.filespace.parts import Parts
-from lucid.filespace.recovery import Picture, read
+from lucid.filespace.picture import Picture, read
 from lucid.filespace.together import Together
 from lucid.format.device import Device, decode_device
 from lucid.format.journal import Limit, SessionRecord

@@ -1,16 +1,16 @@
-"""What the journal holds when a filespace is opened: read, sorted out, and taken up again.
+"""What the journal holds when a filespace is opened, taken up again.
 
-First `read` makes a plain picture of the journal (pure, no other room is asked). Then `Recovery`
-brings back what is pending: finished staged segments go to the uploader; live blocks of unfinished
-ones, and of those that a floor has passed, are sealed again into new segments (see `resealing`);
-pending ops return to the order; files that had a FLUSH become drafts and are published.
+Finished staged segments go to the uploader; live blocks of unfinished ones, and of those that a
+floor has passed, are sealed again into new segments (see `resealing`); pending ops return to the
+order; files that had a FLUSH become drafts and are published. What loss of power took is left out,
+and so is what rests on it (see `left_out`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lucid.crypto.footer import check_footer, open_footer
 from lucid.crypto.keyring import KeyRing
@@ -18,230 +18,47 @@ from lucid.data.draft import Draft, PatchPlace
 from lucid.data.segments import KeySource, SealOwner
 from lucid.engine.sodium import digest16
 from lucid.errors import DataError, LocalError, NotFound
+from lucid.filespace.changes import path_of
+from lucid.filespace.left_out import LeftOut
 from lucid.filespace.parts import Parts
+from lucid.filespace.picture import FilePicture, Picture
 from lucid.filespace.resealing import Resealing
 from lucid.format.change import DATA, Change, SegmentRow
 from lucid.format.journal import (
     Failed,
-    Group,
     Image,
     ImageRecord,
-    Limit,
-    Note,
     OpRecord,
     Patch,
-    Record,
-    SegmentRecord,
-    SessionRecord,
-    Settled,
 )
 from lucid.format.ops import (
-    Clone,
     Content,
     Create,
+    Drop,
     Op,
-    Rename,
     Stage,
-    Unlink,
     changes_of,
     segments_of,
 )
 from lucid.local.book import Live
-from lucid.local.frames import Position
 from lucid.types import SegmentId
 
-__all__ = ["Picture", "Recovery", "read"]
+__all__ = ["Recovery"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class FilePicture:
-    """The newest image of one file, and the patches on top of it."""
+class _Found(NamedTuple):
+    """What an op or an image names, once its blocks were looked for."""
 
-    image: Image
-    position: Position
-    patches: list[tuple[Position, Patch]] = field(default_factory=list)
-
-
-@dataclass
-class Picture:
-    """What a journal says, in the end."""
-
-    block_size: int
-    session: SessionRecord | None = None
-    session_position: Position | None = None
-    limit: int = 0
-    limit_position: Position | None = None
-    settled: int = 0
-    last_position: int = 0
-    ops: dict[int, tuple[Position, OpRecord]] = field(default_factory=dict)
-    files: dict[int, FilePicture] = field(default_factory=dict)
-    notes: dict[int, list[Note]] = field(default_factory=dict)
-    noted: list[tuple[Position, Note]] = field(default_factory=list)
-    segments: dict[bytes, SegmentRow] = field(default_factory=dict)
-    finished: dict[bytes, Position] = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)
-    dead: list[Position] = field(default_factory=list)
+    owner: SealOwner
+    changes: tuple[Change, ...]
+    lost: int
+    """Blocks of it that never reached the disk."""
 
 
-def read(records: Iterable[tuple[Position, Record]], block_size: int) -> Picture:
-    """Sort out a replayed journal."""
-    picture = Picture(block_size)
-    for position, record in _whole(records, picture.dead):
-        _READERS[type(record)](picture, position, record)  # type: ignore[operator]
-    for place in [place for place in picture.ops if place <= picture.settled]:
-        picture.dead.append(picture.ops.pop(place)[0])
-    return picture
-
-
-def _whole(
-    records: Iterable[tuple[Position, Record]], dead: list[Position]
-) -> Iterator[tuple[Position, Record]]:
-    """The records, without groups of which loss of power took the end."""
-    held: list[tuple[Position, Record]] = []
-    missing = 0
-    for position, record in records:
-        if missing and position.file != held[0][0].file:
-            dead.extend(each for each, _ in held)
-            held, missing = [], 0
-        if isinstance(record, Group):
-            held, missing = [(position, record)], record.records
-        elif missing:
-            held.append((position, record))
-            missing -= 1
-            if not missing:
-                dead.append(held[0][0])
-                yield from held[1:]
-        else:
-            yield position, record
-    if missing:
-        dead.extend(each for each, _ in held)
-
-
-def _read_session(picture: Picture, position: Position, record: SessionRecord) -> None:
-    if picture.session_position is not None:
-        picture.dead.append(picture.session_position)
-    picture.session, picture.session_position = record, position
-
-
-def _read_limit(picture: Picture, position: Position, record: Limit) -> None:
-    if picture.limit_position is not None:
-        picture.dead.append(picture.limit_position)
-    picture.limit, picture.limit_position = max(picture.limit, record.counter), position
-
-
-def _read_op(picture: Picture, position: Position, record: OpRecord) -> None:
-    old = picture.ops.get(record.position)
-    if old is not None:
-        picture.dead.append(old[0])
-    picture.ops[record.position] = (position, record)
-    picture.last_position = max(picture.last_position, record.position)
-    _keep_rows(picture, record.segments)
-    if old is not None:
-        return  # Written anew by a recovery: what came of the file after its first time stays.
-    if isinstance(record.op, Create):
-        _forget_file(picture, record.op.op_id)
-    elif isinstance(record.op, Content):
-        _forget_file(picture, record.op.ino)
-
-
-def _keep_rows(picture: Picture, rows: Iterable[SegmentRow]) -> None:
-    for row in rows:
-        if row.footer_len or row.id not in picture.segments:
-            picture.segments[row.id] = row
-
-
-def _forget_file(picture: Picture, ino: int) -> None:
-    old = picture.files.pop(ino, None)
-    if old is not None:
-        picture.dead.append(old.position)
-        picture.dead.extend(position for position, _ in old.patches)
-
-
-def _read_image(picture: Picture, position: Position, record: ImageRecord) -> None:
-    if record.image is None:
-        picture.dead.append(position)
-        _forget_file(picture, record.ino)
-        return
-    _keep_rows(picture, record.image.segments)
-    old = picture.files.get(record.ino)
-    new = FilePicture(record.image, position)
-    if old is not None:
-        picture.dead.append(old.position)
-        for place, patch in old.patches:
-            left = _cut_patch(patch, record.image.size - patch.block * picture.block_size)
-            if left is not None and _still_on_top(patch, old.image, record.image):
-                new.patches.append((place, left))
-            else:
-                picture.dead.append(place)
-    picture.files[record.ino] = new
-
-
-def _cut_patch(patch: Patch, size: int) -> Patch | None:
-    """What is left of a patch when only `size` bytes of its block are in the file."""
-    length = min(len(patch.data), size - patch.offset)
-    if length <= 0:
-        return None
-    return patch if length == len(patch.data) else patch._replace(data=patch.data[:length])
-
-
-def _place_of(image: Image, block: int) -> tuple[object, ...] | None:
-    """Where an image keeps a block, for comparing two images."""
-    for change in image.changes:
-        if change.first <= block < change.first + change.count:
-            return (change.kind, change.segment, change.ordinal + block - change.first)
-    return None
-
-
-def _still_on_top(patch: Patch, old: Image, new: Image) -> bool:
-    """A patch is void once a later image names another place for its block: it was sealed since."""
-    return _place_of(old, patch.block) == _place_of(new, patch.block)
-
-
-def _read_patch(picture: Picture, position: Position, record: Patch) -> None:
-    file = picture.files.get(record.ino)
-    if file is None:
-        picture.dead.append(position)  # Its file was dropped; nothing can be on top of nothing.
-    else:
-        file.patches.append((position, record))
-
-
-def _read_note(picture: Picture, position: Position, record: Note) -> None:
-    picture.notes.setdefault(record.sequence, []).append(record)
-    picture.noted.append((position, record))
-
-
-def _read_settled(picture: Picture, position: Position, record: Settled) -> None:
-    picture.settled = max(picture.settled, record.position)
-    picture.last_position = max(picture.last_position, record.position)
-    picture.dead.append(position)
-
-
-def _read_segment(picture: Picture, position: Position, record: SegmentRecord) -> None:
-    picture.segments[record.segment.id] = record.segment
-    picture.finished[record.segment.id] = position
-
-
-def _read_failed(picture: Picture, position: Position, record: Failed) -> None:
-    picture.dead.append(position)
-    old = picture.ops.pop(record.position, None)
-    if old is not None:
-        picture.dead.append(old[0])
-    picture.failed.append(record.reason.decode(errors="replace"))
-
-
-_READERS = {
-    SessionRecord: _read_session,
-    Limit: _read_limit,
-    OpRecord: _read_op,
-    ImageRecord: _read_image,
-    Patch: _read_patch,
-    Note: _read_note,
-    Settled: _read_settled,
-    SegmentRecord: _read_segment,
-    Failed: _read_failed,
-}
+def _has_data(found: Iterable[_Found]) -> bool:
+    return any(change.kind == DATA for each in found for change in each.changes)
 
 
 def _named(image: Image) -> set[bytes]:
@@ -249,29 +66,38 @@ def _named(image: Image) -> set[bytes]:
     return {change.segment for change in image.changes if change.kind == DATA}
 
 
-def _left_out(name: bytes) -> str:
-    return (
-        f"A change of {name.decode(errors='replace')!r} was not yet safe on the disk when the "
-        "power went; it is left out. Write it again, or take it from where it came."
-    )
-
-
 class Recovery:
     """Brings a picture back to life. Used once, by opening, before anybody else runs."""
 
     def __init__(self, parts: Parts, keys: KeySource, ring: KeyRing, picture: Picture) -> None:
         self._parts = parts
-        self._keys = keys
         self._ring = ring
         self._picture = picture
         self._sealing = Resealing(parts, keys, picture.segments)
-        self._gone: dict[int, int] = {}
-        """Version that is left out -> the one that the file has instead, 0 for no file at all."""
+        self._left = LeftOut()
         self._failed: list[Failed] = []
-        self._under: dict[tuple[int, bytes], tuple[int, int]] = {}
-        """Place that a rename which is left out led to -> the inode and version that are there."""
+        self._drops: list[Drop] = []
+        """For what was staged in the log for ops that are left out."""
         self._left_out_blocks = 0
         self._same_start = False
+        self._found: dict[int, _Found] = {}
+        """By position, of ops that were looked at before their turn."""
+        self._found_images: dict[int, _Found] = {}
+        self._ids: set[int] = set()
+        self._created: dict[int, bytes] = {}
+        self._staged: dict[int, list[int]] = {}
+        """Op id -> positions of the stages that are for it."""
+        self._rewrites: dict[int, list[int]] = {}
+        """Inode -> positions of ops that keep nothing of what was in it."""
+        for position, (_, record) in sorted(picture.ops.items()):
+            op = record.op
+            self._ids.add(getattr(op, "op_id", 0))
+            if isinstance(op, Create):
+                self._created[op.op_id] = op.name
+            elif isinstance(op, Stage):
+                self._staged.setdefault(op.target, []).append(position)
+            elif isinstance(op, Content) and not op.keep:
+                self._rewrites.setdefault(op.ino, []).append(position)
 
     def run(self, same_start: bool = False) -> list[Draft]:
         """Take everything up again; returns the drafts that are to be published.
@@ -291,6 +117,9 @@ class Recovery:
         for failed in reversed(self._failed):
             # The last first: should this process die, what is left out still tells what follows it.
             self._parts.book.note(failed, removal=True)
+        with self._parts.order.lock:
+            for drop in self._drops:
+                self._parts.order.place(drop)
         if self._sealing.gone_blocks:
             picture.failed.append(
                 f"{self._sealing.gone_blocks} blocks of changes that were not sent yet are gone"
@@ -358,23 +187,70 @@ class Recovery:
             return False
 
     def _take_op(self, position: int) -> None:
+        op = self._picture.ops[position][1].op
+        if isinstance(op, Stage):
+            if not self._is_for_one(op):
+                self._leave_record_out(position)
+                if self._is_staged_in_log(op.target):
+                    self._drops.append(Drop(op.op_id, self._parts.clock.time_ns(), op.target))
+            return  # Else it is taken with the op that it is for.
+        stages = self._staged.get(getattr(op, "op_id", 0), [])
+        rest = self._left.rest_of(op)
+        if rest is None:
+            self._leave_op_out(op, stages, position)
+            return
+        found = [self._look(at) for at in (*stages, position)]
+        lost = sum(each.lost for each in found)
+        if lost and self._goes(rest, found):
+            self._left_out_blocks += lost
+            self._leave_op_out(rest, stages, position)
+            return
+        for at in stages:
+            self._restore(at, self._picture.ops[at][1].op)
+        self._restore(position, rest)
+
+    def _is_for_one(self, stage: Stage) -> bool:
+        """Whether the op is there that it is for. An end of the journal that was torn off may have
+        held it; then its file is published again, from its image."""
+        return stage.target in self._ids
+
+    def _look(self, position: int) -> _Found:
+        """Look for the blocks of an op, and seal anew what must be."""
+        if position not in self._found:
+            op = self._picture.ops[position][1].op
+            owner = SealOwner(getattr(op, "ino", 0) or getattr(op, "op_id", 0) or 1)
+            self._found[position] = self._look_for(owner, changes_of(op))
+        return self._found[position]
+
+    def _look_for(self, owner: SealOwner, changes: tuple[Change, ...]) -> _Found:
+        before = self._sealing.lost_blocks
+        renewed = self._sealing.renewed(owner, changes)
+        return _Found(owner, renewed, self._sealing.lost_blocks - before)
+
+    def _look_at_image(self, ino: int) -> _Found:
+        if ino not in self._found_images:
+            changes = self._picture.files[ino].image.changes
+            self._found_images[ino] = self._look_for(SealOwner(ino), changes)
+        return self._found_images[ino]
+
+    def _goes(self, op: Op, found: Iterable[_Found]) -> bool:
+        """Whether an op that has lost blocks, itself or in its stages, is left out for that. A
+        change of a file is: the file stays as it was. Of a new file what is there is kept."""
+        if isinstance(op, Content):
+            return True
+        return not _has_data(found) and not self._is_staged_in_log(getattr(op, "op_id", 0))
+
+    def _is_staged_in_log(self, op_id: int) -> bool:
+        return bool(self._parts.replica.state.staged(op_id))
+
+    def _restore(self, position: int, op: Op) -> None:
         parts = self._parts
         place, record = self._picture.ops[position]
-        op = self._on_what_is_left(record.op)
-        if op is None:
-            self._leave_op_out(position, record.op)
-            return
-        owner = SealOwner(getattr(op, "ino", 0) or getattr(op, "op_id", 0) or 1)
-        changes = changes_of(op)
-        lost = self._sealing.lost_blocks
-        renewed = self._sealing.renewed(owner, changes)
-        if self._is_left_out(lost, isinstance(op, Content), op, renewed):
-            self._leave_op_out(position, op)
-            self._let_go(owner)
-            return
-        if renewed is not changes:
+        found = self._look(position)
+        del self._found[position]
+        if found.changes is not changes_of(op):
             assert isinstance(op, (Create, Content, Stage))
-            op = op._replace(changes=renewed)
+            op = op._replace(changes=found.changes)
         segments = segments_of(op)
         fresh = OpRecord(position, tuple(parts.staged.rows(segments)), op)
         # Written anew, so that rows of segments that were finished since, or made now, are in it.
@@ -382,84 +258,99 @@ class Recovery:
         self._picture.dead.append(place)
         with parts.order.lock:
             parts.order.restore(position, op, segments, live)
-        self._let_go(owner)
+        self._let_go(found.owner)
         self._sealing.done(segments_of(record.op))
 
-    def _leave_op_out(self, position: int, op: Op) -> None:
-        if isinstance(op, Create) or (isinstance(op, Clone) and not op.ino):
-            self._gone[op.op_id] = 0
-        elif isinstance(op, (Clone, Content)):
-            self._gone[op.op_id] = self._gone.get(op.base, op.base)
-        reason = _left_out(getattr(op, "name", b""))
-        self._failed.append(Failed(position, reason.encode()))
-        self._picture.failed.append(reason)
+    def _leave_op_out(self, op: Op, stages: list[int], position: int) -> None:
+        self._tell(self._name_of(op))
+        self._leave_stages_out(stages)
+        if isinstance(op, Create) and self._is_rewritten(op.op_id):
+            self._empty(position, op)
+            return
+        self._left.leave(op)
+        self._leave_record_out(position)
+        op_id = getattr(op, "op_id", 0)
+        if changes_of(op) and self._is_staged_in_log(op_id):
+            self._drops.append(Drop(op_id, self._parts.clock.time_ns(), op_id))
+
+    def _leave_stages_out(self, positions: Iterable[int]) -> None:
+        for position in positions:
+            self._leave_record_out(position)
+
+    def _leave_record_out(self, position: int) -> None:
+        found = self._found.pop(position, None)
+        if found is not None:
+            self._let_go(found.owner)
+        self._failed.append(Failed(position, b"Left out after loss of power."))
         self._picture.dead.append(self._picture.ops[position][0])
 
-    def _on_what_is_left(self, op: Op) -> Op | None:
-        """The op, as it is when what was left out never was. None: it is about that, and goes too.
+    def _is_rewritten(self, ino: int) -> bool:
+        """Whether a later whole rewrite of a file is there."""
+        for position in self._rewrites.get(ino, ()):
+            op = self._picture.ops[position][1].op
+            stages = self._staged.get(getattr(op, "op_id", 0), [])
+            if not any(self._look(at).lost for at in (*stages, position)):
+                return True
+        file = self._picture.files.get(ino)
+        if file is None or file.image.private or file.image.keep:
+            return False
+        return not self._look_at_image(ino).lost
 
-        A delta over a version that is gone would lie among bytes that its author did not see, and a
-        removal that has seen another version than there is would remove nothing.
+    def _empty(self, position: int, op: Create) -> None:
+        """The file is made with nothing in it, for a later rewrite of it is there.
+
+        Its record stays as it is: should this process die now, the next start decides the same.
         """
-        if isinstance(op, (Unlink, Rename)) and op.seen_version in self._gone:
-            seen = op.seen_ino, self._gone[op.seen_version]
-            if not seen[1]:  # No file at all: under its name is what it would have replaced.
-                place = op.parent, op.name
-                if isinstance(op, Rename):
-                    place = op.new_parent, op.new_name
-                seen = self._under.get(place, (0, 0))
-            if isinstance(op, Unlink) and not seen[0]:
-                return None
-            op = op._replace(seen_ino=seen[0], seen_version=seen[1])
-        if isinstance(op, Clone) or (isinstance(op, Content) and not op.keep):
-            # It needs nothing of what is gone.
-            op = op._replace(base=self._gone.get(op.base) or op.base)
-        needs = {getattr(op, field, 0) for field in ("base", "version")}
-        if needs & self._gone.keys() or self._gone.get(getattr(op, "ino", 0)) == 0:
-            if isinstance(op, Rename):
-                self._under[op.new_parent, op.new_name] = op.seen_ino, op.seen_version
-            return None
-        return op
+        found = self._found.pop(position, None)
+        if found is not None:
+            self._let_go(found.owner)
+        self._left.empty(op)
+        live = self._parts.book.adopt(*self._picture.ops[position])
+        with self._parts.order.lock:
+            self._parts.order.restore(position, op._replace(size=0, changes=()), (), live)
+
+    def _name_of(self, op: Op) -> bytes:
+        """The name of the file that an op is about; a Setxattr has another one."""
+        if hasattr(op, "parent"):
+            return getattr(op, "name", b"")
+        ino = getattr(op, "ino", 0)
+        path = path_of(self._parts, ino)
+        return self._created.get(ino, b"") if path is None else path.rpartition(b"/")[2]
+
+    def _tell(self, name: bytes) -> None:
+        self._picture.failed.append(
+            f"A change of {name.decode(errors='replace')!r} was not yet safe on the disk when the"
+            " power went; it is left out. Write it again, or take it from where it came."
+        )
 
     def _let_go(self, owner: SealOwner) -> None:
         """What was sealed for an op is kept by the op, if by anything."""
         self._parts.staged.retire(owner)
         self._parts.staged.drop(owner.segments)
 
-    def _is_left_out(
-        self, lost: int, is_change: bool, what: object, renewed: tuple[Change, ...]
-    ) -> bool:
-        """Whether blocks of it never reached the disk (more than the `lost` before it), and it is
-        left out for that. A change of a file is: the file stays as it was. Of a new file what is
-        there is kept, and the rest is lost."""
-        lost = self._sealing.lost_blocks - lost
-        if not lost or isinstance(what, Stage):
-            return False  # The op that a stage is for lies over it: it must say what is lost.
-        left_out = is_change or not any(change.kind == DATA for change in renewed)
-        if left_out:
-            self._left_out_blocks += lost
-        return left_out
-
     def _take_file(self, ino: int, file: FilePicture) -> Draft | None:
         parts, image = self._parts, file.image
         draft = Draft(ino, parts.geometry)
         draft.private = image.private
         draft.parent, draft.name = image.parent, image.name
-        draft.base, draft.keep, draft.size = image.base, image.keep, image.size
+        draft.keep, draft.size = image.keep, image.size
         draft.mode, draft.uid, draft.gid = image.mode, image.uid, image.gid
         draft.atime_ns, draft.mtime_ns, draft.ctime_ns = (
             image.atime_ns, image.mtime_ns, image.ctime_ns,
         )  # fmt: skip
         draft.xattrs = dict(image.xattrs)
-        if image.base in self._gone or ino in self._gone:
+        base = self._left.base_of(ino, image.base, image.keep)
+        if base is None:
             self._leave_file_out(draft, file)
             return None
-        lost = self._sealing.lost_blocks
-        renewed = self._sealing.renewed(draft.owner, image.changes)
-        if self._is_left_out(lost, not image.private, image, renewed):
+        draft.base = base
+        found = self._look_at_image(ino)
+        if found.lost and (not image.private or not _has_data([found])):
+            self._left_out_blocks += found.lost
             self._leave_file_out(draft, file)
             return None
-        for change in renewed:
+        draft.owner = found.owner
+        for change in found.changes:
             draft.sealed.lay(change)
         parts.staged.retain(draft.segments() - draft.owner.segments)
         draft.owner.segments |= draft.segments()
@@ -467,28 +358,36 @@ class Recovery:
         draft.since = parts.clock.monotonic()
         if not draft.private:
             self._base(draft)
-        if renewed is image.changes:
-            lives = [parts.book.adopt(file.position, ImageRecord(ino, image))]
+        self._take_records(draft, file, found.changes)
+        self._sealing.done(_named(image))
+        return parts.table.add(draft)
+
+    def _take_records(self, draft: Draft, file: FilePicture, changes: tuple[Change, ...]) -> None:
+        """The draft's image and patches, as they are or written anew."""
+        parts, image = self._parts, file.image
+        if changes is image.changes and draft.base == image.base:
+            lives = [parts.book.adopt(file.position, ImageRecord(draft.ino, image))]
             lives += [parts.book.adopt(position, patch) for position, patch in file.patches]
         else:
             # The image names new places now, so its patches must be written behind it again.
             rows = tuple(parts.staged.rows(sorted(draft.segments())))
-            anew = ImageRecord(ino, image._replace(changes=renewed, segments=rows))
+            renewed = image._replace(base=draft.base, changes=changes, segments=rows)
+            anew = ImageRecord(draft.ino, renewed)
             lives = parts.book.append_many([anew, *(patch for _, patch in file.patches)])
             self._picture.dead.append(file.position)
             self._picture.dead.extend(position for position, _ in file.patches)
         draft.image = lives[0]
         for live, (_, patch) in zip(lives[1:], file.patches, strict=True):
             self._take_patch(draft, live, patch)
-        self._sealing.done(_named(image))
-        return parts.table.add(draft)
 
     def _leave_file_out(self, draft: Draft, file: FilePicture) -> None:
-        self._picture.failed.append(_left_out(draft.name))
+        self._tell(draft.name)
         self._picture.dead.append(file.position)
         self._picture.dead.extend(position for position, _ in file.patches)
         self._parts.book.note(ImageRecord(draft.ino, None), removal=True)
-        self._let_go(draft.owner)
+        found = self._found_images.pop(draft.ino, None)
+        if found is not None:
+            self._let_go(found.owner)
 
     def _base(self, draft: Draft) -> None:
         try:

@@ -24,7 +24,7 @@ from lucid.errors import HistoryFork, LocalError, LucidError, StateInUse, Stoppe
 from lucid.filespace import founding
 from lucid.filespace.filespace import Filespace
 from lucid.filespace.opening import open_parts
-from lucid.filespace.recovery import read
+from lucid.filespace.picture import read
 from lucid.filespace.surface import Progress
 from lucid.filespace.tree import Tree
 from lucid.format.journal import SessionRecord

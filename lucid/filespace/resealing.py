@@ -188,9 +188,11 @@ class Resealing:
         return None
 
     def _places(self, row: SegmentRow, is_staged: bool) -> Sequence[Callable[[int, int], bytes]]:
-        """Where its bytes may be. What is staged, or was never finished, is nowhere else."""
+        """Where its bytes may be. What no floor has ended was named by no entry, and its staged
+        file is kept until one has; only the end of an upload, moments before loss of power, may
+        have brought it further. That is not asked for: a drive must open without its store."""
         parts = self._parts
-        if is_staged or not row.footer_len:
+        if is_staged or not self.is_below_floor(row.id):
             return [lambda offset, length: parts.staging.read(SegmentId(row.id), offset, length)]
 
         def cached(offset: int, length: int) -> bytes:

@@ -240,3 +240,15 @@ def test_without_aes_the_other_cipher_counts() -> None:
     reading, writing = limits({**MACHINE, "crypto": slow})
     assert (reading.part, reading.rate) == ("crypto", 700e6)
     assert (writing.part, writing.rate) == ("crypto", 300e6)
+
+
+def test_what_comes_from_afar_is_not_called_faster_than_what_is_here() -> None:
+    """A store in a directory of this machine answers faster than a disk whose cache is dropped."""
+    near = STORE | {"get one": 1500e6, "get": 3000e6}
+    slow = MOUNT | {"cached": 450e6}
+    disk = MACHINE["disk"] | {"read": 500e6}
+    found = limits(MACHINE | {"disk": disk, "store": near, "mount": slow})
+    first, again = found[:2]
+    assert (first.job, again.job) == ("reading for the first time", "reading from the local cache")
+    assert first.rate <= again.rate
+    assert first.part == again.part == "disk"

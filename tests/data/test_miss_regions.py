@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -88,6 +88,26 @@ def test_the_last_of_a_few_places_brings_the_segment(rig: Rig) -> None:
         assert regions.missed(slots[1], place) is None, "each segment for itself"
     assert regions.missed(slots[0], PLACES[-1]) == (slots[0], 0, 8 * MiB)
     assert regions.missed(slots[0], PLACES[-1]) is None, "it counts from the beginning again"
+
+
+def test_what_the_cache_gives_up_again_takes_twice_as_many_places(rig: Rig) -> None:
+    """Else a cache that is too small for what is read here and there brings each segment whole,
+    for every three reads in it, without end."""
+    apart = [place * (NEAR + 1) for place in range(6)]
+
+    def times(places: Sequence[int]) -> int:
+        found = 0
+        for place in places:
+            slot = rig.cachemap.acquire(b"s" * 32, b"k" * 32, rig.context(1), 8 * MiB)
+            found += regions.missed(slot, place) is not None
+            rig.cachemap.release(slot)
+        return found
+
+    regions = MissRegions(rig.cachemap)
+    assert times(apart[:ENOUGH]) == 1
+    assert times(apart[:ENOUGH]) == 0, "given up, and missed as often as the first time"
+    assert times(apart[ENOUGH : 2 * ENOUGH]) == 1
+    assert times(10 * apart) == 0, "a segment has no more places than that"
 
 
 def test_reads_side_by_side_are_at_one_place(rig: Rig) -> None:

@@ -6,46 +6,11 @@ Bytes that were sealed before `lose` are gone after the crash, as if no sync had
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from lucid.filespace import Filespace
-from tests.filespace.spaces import BLOCK, WAIT_S, Space, some_bytes
-
-OLD = some_bytes(1, 2 * BLOCK)
-OTHER = some_bytes(2, BLOCK + 5)
-
-
-class Losing:
-    """A machine that is cut off, and loses staged segments when it crashes."""
-
-    def __init__(self, space: Space) -> None:
-        self.space = space
-        self.fs = space.connect("a")
-        self.fs.write_bytes("/file", OLD)
-        self.fs.write_bytes("/other", OTHER)
-        self.fs.sync(timeout=WAIT_S)
-        space.plans["a"].die()
-        self._lost: list[Path] = []
-
-    def lose(self, finished: bool) -> None:
-        """What was sealed up to now will be gone. `finished`: after its segments were finished, and
-        noted so, which no sync need have covered either."""
-        staging = self.space.state("a") / "staging"
-        parts = self.fs.tree._parts
-        if finished:
-            parts.staged.finish_for(set().union(*(op.segments for op in parts.order.all())))
-        with parts.order.lock:
-            self._lost += [path for path in staging.iterdir() if path not in self._lost]
-
-    def crash(self) -> Filespace:
-        self.space.crash(self.fs, "a")
-        for path in self._lost:
-            path.unlink(missing_ok=True)
-        self.fs = self.space.connect("a")
-        self.fs.sync(timeout=WAIT_S)
-        return self.fs
+from tests.fault.losing import OLD, OTHER, Losing, shown
+from tests.filespace.spaces import BLOCK, Space, some_bytes
 
 
 @pytest.fixture(params=[False, True], ids=["open", "finished"])
@@ -57,15 +22,6 @@ def finished(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def machine(space: Space) -> Iterator[Losing]:
     return Losing(space)
-
-
-def shown(machine: Losing) -> dict[str, bytes]:
-    """What a machine sees that has only the store, which is what this one shows."""
-    with machine.space.connect("b") as other:
-        found = {name: other.read_bytes(f"/{name}") for name in other.listdir("/")}
-    assert sorted(machine.fs.listdir("/")) == sorted(found)
-    assert {name: machine.fs.read_bytes(f"/{name}") for name in found} == found
-    return found
 
 
 def test_a_rename_over_it_makes_no_conflict_copy(machine: Losing, finished: bool) -> None:

@@ -1,0 +1,75 @@
+"""What follows a change that loss of power took: the same as if that change had never been.
+
+A change whose blocks did not reach the disk is left out, and what was done after it may rest on it.
+A delta over a version that is gone would lie among bytes that its author did not see, so it goes
+too. A removal that has seen another version than there is would remove nothing, so it is told what
+is there instead. A whole rewrite needs nothing of what is gone, and stays. Pure.
+"""
+
+from __future__ import annotations
+
+from lucid.format.ops import Clone, Content, Create, Op, Rename, Unlink
+
+__all__ = ["LeftOut"]
+
+
+class LeftOut:
+    """The versions that are left out. Ops and images are asked for in the order of the journal."""
+
+    def __init__(self) -> None:
+        self._instead: dict[int, int] = {}
+        """Version that is left out -> the one that the file has instead, 0 for no file at all."""
+        self._under: dict[tuple[int, bytes], tuple[int, int]] = {}
+        """Place that a rename which is left out led to -> the inode and version that are there."""
+
+    def leave(self, op: Op) -> None:
+        """The op never was."""
+        if isinstance(op, Create) or (isinstance(op, Clone) and not op.ino):
+            self._instead[op.op_id] = 0
+        elif isinstance(op, (Clone, Content)):
+            self._instead[op.op_id] = self._instead.get(op.base, op.base)
+        elif isinstance(op, Rename):
+            self._under[op.new_parent, op.new_name] = self._seen(op)
+
+    def empty(self, op: Create) -> None:
+        """The file was made, but with nothing in it: a later rewrite of it is there."""
+        self._instead[op.op_id] = op.op_id
+
+    def rest_of(self, op: Op) -> Op | None:
+        """The op, as it is when what was left out never was. None: it is about that, and goes too;
+        the caller says so by `leave`."""
+        if isinstance(op, (Unlink, Rename)) and op.seen_version in self._instead:
+            seen = self._seen(op)
+            if isinstance(op, Unlink) and not seen[0]:
+                return None
+            op = op._replace(seen_ino=seen[0], seen_version=seen[1])
+        if self._is_gone(getattr(op, "ino", 0)) or getattr(op, "version", 0) in self._instead:
+            return None
+        if isinstance(op, (Clone, Content)) and op.base in self._instead:
+            if isinstance(op, Content) and op.keep:
+                return None
+            op = op._replace(base=self._instead[op.base])
+        return op
+
+    def base_of(self, ino: int, base: int, keep: int) -> int | None:
+        """The version that a draft of `ino` over `base`, of which it keeps `keep` bytes, is to be
+        published over. None: it goes too."""
+        if self._is_gone(ino):
+            return None
+        if base not in self._instead:
+            return base
+        return None if keep else self._instead[base]
+
+    def _seen(self, op: Unlink | Rename) -> tuple[int, int]:
+        """The inode and version that are there under the name which it removes, or takes."""
+        instead = self._instead.get(op.seen_version, op.seen_version)
+        if instead or not op.seen_version:
+            return op.seen_ino, instead
+        # No file at all: under its name is what it would have replaced.
+        place = op.parent, op.name
+        if isinstance(op, Rename):
+            place = op.new_parent, op.new_name
+        return self._under.get(place, (0, 0))
+
+    def _is_gone(self, ino: int) -> bool:
+        return self._instead.get(ino) == 0
