@@ -54,10 +54,17 @@ class MissRegions:
             if len(others) + 1 < self._dearer.get(segment, PLACES):
                 _put(self._places, segment, (*others, offset), FOLLOWED)
                 return None
-            # It is missed here only after the cache has given it up: the cache is too small for
-            # what is read, and would give it up again. So each time takes twice as many places.
-            _put(self._dearer, segment, 2 * self._dearer.pop(segment, PLACES), BOUGHT)
         return slot, 0, self._map.stored_len(slot)
+
+    def fetched(self, slot: int) -> None:
+        """What `missed` has said is on its way. REQUIRES: as there.
+
+        It is missed again only after the cache has given it up: the cache is too small for what is
+        read, and would give it up once more. So each time takes twice as many places.
+        """
+        segment = self._map.segment_id(slot)
+        with self._lock:
+            _put(self._dearer, segment, 2 * self._dearer.pop(segment, PLACES), BOUGHT)
 
 
 def _put(table: OrderedDict[bytes, Any], key: bytes, value: object, most: int) -> None:

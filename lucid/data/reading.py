@@ -244,7 +244,8 @@ class BlockReader:
             want = self._regions.missed(slot, offset)
             if want is not None:
                 with suppress(Stopped):
-                    self._fetcher.ahead([want], AROUND_GET)
+                    if self._fetcher.ahead([want], AROUND_GET):
+                        self._regions.fetched(slot)
 
     def _distrust(
         self,

@@ -199,7 +199,8 @@ def _read_failed(picture: Picture, position: Position, record: Failed) -> None:
     old = picture.ops.pop(record.position, None)
     if old is not None:
         picture.dead.append(old[0])
-    picture.failed.append(record.reason.decode(errors="replace"))
+    if record.reason:
+        picture.failed.append(record.reason.decode(errors="replace"))
 
 
 _READERS = {

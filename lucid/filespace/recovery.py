@@ -9,7 +9,7 @@ and so is what rests on it (see `left_out`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from lucid.crypto.footer import check_footer, open_footer
@@ -48,6 +48,11 @@ __all__ = ["Recovery"]
 log = logging.getLogger(__name__)
 
 
+TOGETHER = 256
+"""Ops, or files, whose new segments are made durable by one sync."""
+TOGETHER_BYTES = 16 * 1024 * 1024
+
+
 class _Found(NamedTuple):
     """What an op or an image names, once its blocks were looked for."""
 
@@ -57,6 +62,11 @@ class _Found(NamedTuple):
     """Blocks of it that never reached the disk."""
 
 
+def _about(op: Op) -> int:
+    """The op that a stage is for; of any other its own id."""
+    return op.target if isinstance(op, Stage) else getattr(op, "op_id", 0)
+
+
 def _has_data(found: Iterable[_Found]) -> bool:
     return any(change.kind == DATA for each in found for change in each.changes)
 
@@ -64,6 +74,13 @@ def _has_data(found: Iterable[_Found]) -> bool:
 def _named(image: Image) -> set[bytes]:
     """Segments that an image names."""
     return {change.segment for change in image.changes if change.kind == DATA}
+
+
+def _left_out(name: bytes) -> str:
+    return (
+        f"A change of {name.decode(errors='replace')!r} was not yet safe on the disk when the power"
+        " went; it is left out. Write it again, or take it from where it came."
+    )
 
 
 class Recovery:
@@ -83,21 +100,35 @@ class Recovery:
         self._found: dict[int, _Found] = {}
         """By position, of ops that were looked at before their turn."""
         self._found_images: dict[int, _Found] = {}
-        self._ids: set[int] = set()
         self._created: dict[int, bytes] = {}
         self._staged: dict[int, list[int]] = {}
-        """Op id -> positions of the stages that are for it."""
+        """Op id -> positions of the stages that are for it, which lie right before it."""
         self._rewrites: dict[int, list[int]] = {}
         """Inode -> positions of ops that keep nothing of what was in it."""
-        for position, (_, record) in sorted(picture.ops.items()):
+        self._look_through()
+
+    def _look_through(self) -> None:
+        """What is about what, before anything is decided."""
+        stages: list[int] = []
+        for position, (_, record) in sorted(self._picture.ops.items()):
             op = record.op
-            self._ids.add(getattr(op, "op_id", 0))
+            if stages and (position != stages[-1] + 1 or self._target(stages[-1]) != _about(op)):
+                stages = []
+            if isinstance(op, Stage):
+                stages.append(position)
+                continue
+            if stages:
+                self._staged[_about(op)] = stages
+                stages = []
             if isinstance(op, Create):
                 self._created[op.op_id] = op.name
-            elif isinstance(op, Stage):
-                self._staged.setdefault(op.target, []).append(position)
             elif isinstance(op, Content) and not op.keep:
                 self._rewrites.setdefault(op.ino, []).append(position)
+
+    def _target(self, position: int) -> int:
+        op = self._picture.ops[position][1].op
+        assert isinstance(op, Stage)
+        return op.target
 
     def run(self, same_start: bool = False) -> list[Draft]:
         """Take everything up again; returns the drafts that are to be published.
@@ -110,10 +141,13 @@ class Recovery:
         for names in wanted:
             self._sealing.needs(names)
         self._take_segments(set().union(*wanted))
-        for position in sorted(picture.ops):
-            self._take_op(position)
-        taken = [self._take_file(ino, file) for ino, file in sorted(picture.files.items())]
-        drafts = [draft for draft in taken if draft is not None]
+        self._take_all(sorted(picture.ops), self._look, self._take_op)
+        drafts: list[Draft] = []
+        self._take_all(
+            sorted(picture.files),
+            self._look_at_image,
+            lambda ino: drafts.extend(self._take_file(ino, picture.files[ino])),
+        )
         for failed in reversed(self._failed):
             # The last first: should this process die, what is left out still tells what follows it.
             self._parts.book.note(failed, removal=True)
@@ -141,6 +175,25 @@ class Recovery:
                 picture.dead.append(place)
         self._parts.book.forget(picture.dead)
         return drafts
+
+    def _take_all(
+        self, each: Iterable[int], look: Callable[[int], _Found], take: Callable[[int], None]
+    ) -> None:
+        """Look at some, make durable what was sealed for them, and write their records."""
+        ahead: list[int] = []
+
+        def take_ahead() -> None:
+            self._sealing.sync_segments()
+            for one in ahead:
+                take(one)
+            ahead.clear()
+
+        for one in each:
+            look(one)
+            ahead.append(one)
+            if len(ahead) >= TOGETHER or self._sealing.unsynced > TOGETHER_BYTES:
+                take_ahead()
+        take_ahead()
 
     def _wanted(self) -> Iterator[Iterable[bytes]]:
         """What each op and each file names."""
@@ -189,10 +242,8 @@ class Recovery:
     def _take_op(self, position: int) -> None:
         op = self._picture.ops[position][1].op
         if isinstance(op, Stage):
-            if not self._is_for_one(op):
-                self._leave_record_out(position)
-                if self._is_staged_in_log(op.target):
-                    self._drops.append(Drop(op.op_id, self._parts.clock.time_ns(), op.target))
+            if position not in self._staged.get(op.target, ()):
+                self._leave_stage_out(position, op)
             return  # Else it is taken with the op that it is for.
         stages = self._staged.get(getattr(op, "op_id", 0), [])
         rest = self._left.rest_of(op)
@@ -200,19 +251,12 @@ class Recovery:
             self._leave_op_out(op, stages, position)
             return
         found = [self._look(at) for at in (*stages, position)]
-        lost = sum(each.lost for each in found)
-        if lost and self._goes(rest, found):
-            self._left_out_blocks += lost
+        if any(each.lost for each in found) and self._goes(rest, found):
             self._leave_op_out(rest, stages, position)
             return
         for at in stages:
             self._restore(at, self._picture.ops[at][1].op)
         self._restore(position, rest)
-
-    def _is_for_one(self, stage: Stage) -> bool:
-        """Whether the op is there that it is for. An end of the journal that was torn off may have
-        held it; then its file is published again, from its image."""
-        return stage.target in self._ids
 
     def _look(self, position: int) -> _Found:
         """Look for the blocks of an op, and seal anew what must be."""
@@ -262,27 +306,41 @@ class Recovery:
         self._sealing.done(segments_of(record.op))
 
     def _leave_op_out(self, op: Op, stages: list[int], position: int) -> None:
-        self._tell(self._name_of(op))
-        self._leave_stages_out(stages)
+        told = _left_out(self._name_of(op))
+        self._picture.failed.append(told)
+        for stage in stages:
+            self._leave_record_out(stage, "")
         if isinstance(op, Create) and self._is_rewritten(op.op_id):
             self._empty(position, op)
             return
         self._left.leave(op)
-        self._leave_record_out(position)
-        op_id = getattr(op, "op_id", 0)
-        if changes_of(op) and self._is_staged_in_log(op_id):
-            self._drops.append(Drop(op_id, self._parts.clock.time_ns(), op_id))
+        self._leave_record_out(position, told)
+        if changes_of(op):
+            self._drop_staged(_about(op))
 
-    def _leave_stages_out(self, positions: Iterable[int]) -> None:
-        for position in positions:
-            self._leave_record_out(position)
+    def _leave_stage_out(self, position: int, stage: Stage) -> None:
+        """The op that it was for is not behind it: the disk was full, or the journal's end with it
+        was torn off. Its file is published again, from its image, with all of its stages."""
+        self._leave_record_out(position, "")
+        if stage.target not in self._staged:
+            self._drop_staged(stage.target)
 
-    def _leave_record_out(self, position: int) -> None:
-        found = self._found.pop(position, None)
-        if found is not None:
-            self._let_go(found.owner)
-        self._failed.append(Failed(position, b"Left out after loss of power."))
+    def _drop_staged(self, op_id: int) -> None:
+        if self._is_staged_in_log(op_id):
+            parts = self._parts
+            # Of an id of its own: the log may hold the op that is left out.
+            self._drops.append(Drop(parts.next_op_id(), parts.clock.time_ns(), op_id))
+
+    def _leave_record_out(self, position: int, told: str) -> None:
+        self._put_back(self._found.pop(position, None))
+        self._failed.append(Failed(position, told.encode()[:1000]))
         self._picture.dead.append(self._picture.ops[position][0])
+
+    def _put_back(self, found: _Found | None) -> None:
+        """What was found of something that is left out is nothing to anybody."""
+        if found is not None:
+            self._left_out_blocks += found.lost
+            self._let_go(found.owner)
 
     def _is_rewritten(self, ino: int) -> bool:
         """Whether a later whole rewrite of a file is there."""
@@ -301,9 +359,7 @@ class Recovery:
 
         Its record stays as it is: should this process die now, the next start decides the same.
         """
-        found = self._found.pop(position, None)
-        if found is not None:
-            self._let_go(found.owner)
+        self._put_back(self._found.pop(position, None))
         self._left.empty(op)
         live = self._parts.book.adopt(*self._picture.ops[position])
         with self._parts.order.lock:
@@ -317,18 +373,13 @@ class Recovery:
         path = path_of(self._parts, ino)
         return self._created.get(ino, b"") if path is None else path.rpartition(b"/")[2]
 
-    def _tell(self, name: bytes) -> None:
-        self._picture.failed.append(
-            f"A change of {name.decode(errors='replace')!r} was not yet safe on the disk when the"
-            " power went; it is left out. Write it again, or take it from where it came."
-        )
-
     def _let_go(self, owner: SealOwner) -> None:
         """What was sealed for an op is kept by the op, if by anything."""
         self._parts.staged.retire(owner)
         self._parts.staged.drop(owner.segments)
 
-    def _take_file(self, ino: int, file: FilePicture) -> Draft | None:
+    def _take_file(self, ino: int, file: FilePicture) -> Iterator[Draft]:
+        """The draft that it is, unless it is left out."""
         parts, image = self._parts, file.image
         draft = Draft(ino, parts.geometry)
         draft.private = image.private
@@ -342,13 +393,12 @@ class Recovery:
         base = self._left.base_of(ino, image.base, image.keep)
         if base is None:
             self._leave_file_out(draft, file)
-            return None
+            return
         draft.base = base
         found = self._look_at_image(ino)
         if found.lost and (not image.private or not _has_data([found])):
-            self._left_out_blocks += found.lost
             self._leave_file_out(draft, file)
-            return None
+            return
         draft.owner = found.owner
         for change in found.changes:
             draft.sealed.lay(change)
@@ -360,7 +410,7 @@ class Recovery:
             self._base(draft)
         self._take_records(draft, file, found.changes)
         self._sealing.done(_named(image))
-        return parts.table.add(draft)
+        yield parts.table.add(draft)
 
     def _take_records(self, draft: Draft, file: FilePicture, changes: tuple[Change, ...]) -> None:
         """The draft's image and patches, as they are or written anew."""
@@ -381,13 +431,11 @@ class Recovery:
             self._take_patch(draft, live, patch)
 
     def _leave_file_out(self, draft: Draft, file: FilePicture) -> None:
-        self._tell(draft.name)
+        self._picture.failed.append(_left_out(draft.name))
         self._picture.dead.append(file.position)
         self._picture.dead.extend(position for position, _ in file.patches)
         self._parts.book.note(ImageRecord(draft.ino, None), removal=True)
-        found = self._found_images.pop(draft.ino, None)
-        if found is not None:
-            self._let_go(found.owner)
+        self._put_back(self._found_images.pop(draft.ino, None))
 
     def _base(self, draft: Draft) -> None:
         try:

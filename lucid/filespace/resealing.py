@@ -54,6 +54,8 @@ class Resealing:
         self._users: Counter[bytes] = Counter()
         self._unnamed: list[bytes] = []
         self._unswept = 0
+        self.unsynced = 0
+        """Bytes in new segments that loss of power may still take."""
         self.resealed = 0
         """Blocks that are in new segments now."""
         self.lost_blocks = 0
@@ -84,9 +86,16 @@ class Resealing:
     def sync(self) -> None:
         """What is sealed anew must be durable before the only other copy goes."""
         if self._unswept:
-            self._parts.staging.sync()
+            self.sync_segments()
             self._parts.book.sync()
             self._unswept = 0
+
+    def sync_segments(self) -> None:
+        """The new segments must be durable before a record names them: the record alone, should
+        the power go again, would stand in the place of one whose blocks are there."""
+        if self.unsynced:
+            self._parts.staging.sync()
+            self.unsynced = 0
 
     def renewed(self, owner: SealOwner, changes: tuple[Change, ...]) -> tuple[Change, ...]:
         """`changes` with every block that cannot be named so sealed again, or lost."""
@@ -141,7 +150,9 @@ class Resealing:
                 yield self._cut(made, piece)
             at += len(blocks)
             self.resealed += len(blocks)
-            self._unswept += sum(map(len, blocks))
+            sealed = sum(map(len, blocks))
+            self._unswept += sealed
+            self.unsynced += sealed
 
     @staticmethod
     def _cut(made: Change, piece: Change) -> Change:
@@ -152,7 +163,7 @@ class Resealing:
 
     def _opened(self, piece: Change) -> Sequence[bytes | None]:
         """The plaintext of each block, None for what is nowhere. Raises StoreError for what only
-        the store may have, while it does not answer."""
+        the store may have, while it does not answer, and LocalError where a disk fails."""
         row = self._rows[piece.segment]
         geometry = self._parts.geometry
         lengths = piece.lengths or (
@@ -177,8 +188,11 @@ class Resealing:
                     self._keys.key(row.id, row.generation), ordinal, piece.flags,
                     read(offset, length),
                 )  # fmt: skip
-            except (engine_errors.CorruptBlock, LocalError, ObjectMissing, OSError, ValueError):
+            except (engine_errors.CorruptBlock, ObjectMissing, ValueError):
                 continue
+            except (LocalError, OSError):
+                if is_staged:
+                    raise  # It is there, and the disk does not give it: that may pass.
         # Finished says nothing of safe: a segment is finished, and noted so, before anything syncs
         # it. Only what a floor has ended may have been public once.
         if is_staged or not self.is_below_floor(row.id):
@@ -188,11 +202,11 @@ class Resealing:
         return None
 
     def _places(self, row: SegmentRow, is_staged: bool) -> Sequence[Callable[[int, int], bytes]]:
-        """Where its bytes may be. What no floor has ended was named by no entry, and its staged
-        file is kept until one has; only the end of an upload, moments before loss of power, may
-        have brought it further. That is not asked for: a drive must open without its store."""
+        """Where its bytes may be. What is staged, or was never finished, is nowhere else. What was
+        finished may have been committed since, moments before the power went with the notes of
+        it: then its staged file is the cache's, and the store has it too."""
         parts = self._parts
-        if is_staged or not self.is_below_floor(row.id):
+        if is_staged or not row.footer_len:
             return [lambda offset, length: parts.staging.read(SegmentId(row.id), offset, length)]
 
         def cached(offset: int, length: int) -> bytes:

@@ -22,7 +22,7 @@ from lucid.data.segments import StagedSegments
 from lucid.errors import LucidError, Stopped
 from lucid.format.change import SegmentRow
 from lucid.format.journal import Failed, OpRecord, Settled
-from lucid.format.ops import Content, Op
+from lucid.format.ops import Clone, Content, Op, Stage
 from lucid.local.book import JournalBook, Live
 from lucid.meta.fold_effect import Effect
 from lucid.types import Clock
@@ -359,15 +359,21 @@ class Order:
             return 0
 
     def segments_of(self, ino: int) -> set[bytes]:
-        """Segments that pending versions of an inode name."""
+        """Segments that pending versions of an inode name, and what they were cloned from."""
+        inos, staged, found = {ino}, set[int](), set[bytes]()
         with self.lock:
-            return {
-                segment
-                for placed in self._queue
-                if placed.segments
-                and ino in (getattr(placed.op, "ino", 0), getattr(placed.op, "op_id", 0))
-                for segment in placed.segments
-            }
+            for placed in reversed(self._queue):
+                op = placed.op
+                if isinstance(op, Stage):
+                    if op.target in staged:
+                        found.update(placed.segments)
+                elif not inos.isdisjoint((getattr(op, "ino", 0), getattr(op, "op_id", 0))):
+                    found.update(placed.segments)
+                    if isinstance(op, Clone):
+                        inos.add(op.source)
+                    elif placed.segments:
+                        staged.add(op.op_id)  # type: ignore[union-attr]
+        return found
 
     def touches(self, ino: int) -> bool:
         """Whether a pending op is about this inode (for user.lucid.state; looks at a bounded

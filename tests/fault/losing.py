@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lucid.filespace import Filespace
-from lucid.store.faulty import FaultPlan
+from lucid.store.faulty import Fault, FaultPlan
 from tests.filespace.spaces import BLOCK, WAIT_S, Space, parts_of, some_bytes
 
 OLD = some_bytes(1, 2 * BLOCK)
@@ -26,7 +26,7 @@ class Losing:
         self.fs.sync(timeout=WAIT_S)
         if cut_off:
             self.cut_off()
-        self._lost: list[Path] = []
+        self.lost: list[Path] = []
 
     def cut_off(self) -> None:
         self.space.plans["a"].die()
@@ -41,18 +41,18 @@ class Losing:
             pending += [draft.segments() for draft in parts.table.all()]
             parts.staged.finish_for(set().union(*pending))
         with parts.order.lock:
-            self._lost += [path for path in staging.iterdir() if path not in self._lost]
+            self.lost += [path for path in staging.iterdir() if path not in self.lost]
 
     def crash(self, times: int = 1) -> Filespace:
-        """Die, lose, and start again. `times`: those before the last end cut off from the store, by
-        another crash."""
+        """Die, lose, and start again. `times`: those before the last end by another crash, and the
+        store takes nothing until then."""
         for left in reversed(range(times)):
             self.space.crash(self.fs, "a")
-            for path in self._lost:
+            for path in self.lost:
                 path.unlink(missing_ok=True)
             plan = FaultPlan()
             if left:
-                plan.die()
+                plan.script("put", [Fault.REFUSE] * 1000)
             self.fs = self.space.connect("a", plan=plan)
         self.fs.sync(timeout=WAIT_S)
         return self.fs

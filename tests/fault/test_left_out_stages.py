@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from lucid.errors import CorruptBlock
+from lucid.errors import CorruptBlock, DiskFull
 from lucid.filespace import Filespace
-from lucid.format.ops import Stage
+from lucid.format.names import segment_key
+from lucid.format.ops import Create, Op, Stage
+from lucid.meta.fold_effect import Effect
 from lucid.sync.order import Placed
 from tests.fault.losing import OLD, OTHER, Losing, shown
 from tests.filespace.spaces import BLOCK, WAIT_S, Space, parts_of, some_bytes
@@ -110,6 +113,10 @@ def test_what_was_staged_in_the_log_already_is_forgotten(
     assert sent.wait(WAIT_S)
     with machine.space.connect("b") as other:
         assert staged(other)
+    for path in machine.lost:  # Nor had its upload come to an end.
+        key = segment_key(bytes.fromhex(path.name))
+        if machine.space.bucket.objects.pop(key, None) is not None:
+            machine.space.bucket.keys.remove(key)
     fs = machine.crash()
     assert shown(machine) == {"file": OLD, "other": OTHER, "wide": WIDE}
     assert staged(fs) == []
@@ -117,11 +124,53 @@ def test_what_was_staged_in_the_log_already_is_forgotten(
         assert staged(other) == []
 
 
-def test_a_drive_opens_without_its_store_after_a_finished_segment_is_gone(
-    machine: Losing,
+def test_stages_of_an_op_that_found_no_room_are_not_in_the_way(
+    machine: Losing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The disk was full when their op came; something else did, and then all of them once more."""
     machine.cut_off()
-    machine.fs.write_bytes("/wide", some_bytes(30, BLOCK))
-    machine.lose(finished=True)
-    fs = machine.crash(times=2)
-    assert fs.read_bytes("/wide") == WIDE
+    order = parts_of(machine.fs).order
+    place = order.place
+    tried = threading.Event()
+
+    def refuses(op: Op, *args: Any, **kwargs: Any) -> Effect:
+        if isinstance(op, Create) and not tried.is_set():
+            tried.set()
+            raise DiskFull("The disk is full.")
+        return place(op, *args, **kwargs)
+
+    monkeypatch.setattr(order, "place", refuses)
+    expected = bytearray(5 * BLOCK)
+    with machine.fs.open("/new", "wb", 0) as file:
+        for at in PLACES:
+            file.seek(at * BLOCK)
+            file.write(some_bytes(at, BLOCK))
+            expected[at * BLOCK : (at + 1) * BLOCK] = some_bytes(at, BLOCK)
+    assert tried.wait(WAIT_S)
+    with order.lock:
+        placed = [type(each.op).__name__ for each in order.all()]
+    assert placed[:2] == ["Stage", "Stage"]
+    machine.fs.mkdir("/between")
+    machine.crash(times=2)
+    with machine.space.connect("b") as other:
+        assert other.read_bytes("/new") == expected
+        assert staged(other) == []
+
+
+def test_fsync_of_a_change_on_top_of_it_covers_its_stages(machine: Losing) -> None:
+    machine.cut_off()
+    with machine.fs.open("/wide", "r+b", 0) as file:
+        for place in PLACES:
+            file.seek(place * BLOCK)
+            file.write(some_bytes(20 + place, BLOCK))
+    staging = parts_of(machine.fs).staging
+    with machine.fs.open("/wide", "r+b", 0) as file:
+        file.seek(BLOCK)
+        file.write(b"more")
+        file.fsync()
+        named = parts_of(machine.fs).order.segments_of(machine.fs.stat("/wide").ino)
+        ops = parts_of(machine.fs).order.all()
+        assert [type(each.op).__name__ for each in ops] == ["Stage", "Stage", "Content"]
+        assert named == set().union(*(each.segments for each in ops))
+        entries = [staging._entries[segment] for segment in named]
+        assert all(entry.written == entry.synced for entry in entries)
