@@ -21,6 +21,8 @@ class LeftOut:
         """Version that is left out -> the one that the file has instead, 0 for no file at all."""
         self._under: dict[tuple[int, bytes], tuple[int, int]] = {}
         """Place that a rename which is left out led to -> the inode and version that are there."""
+        self._newest: dict[int, int] = {}
+        """Inode -> the newest version that was asked about."""
 
     def leave(self, op: Op) -> None:
         """The op never was."""
@@ -38,17 +40,26 @@ class LeftOut:
     def rest_of(self, op: Op) -> Op | None:
         """The op, as it is when what was left out never was. None: it is about that, and goes too;
         the caller says so by `leave`."""
-        if isinstance(op, (Unlink, Rename)) and op.seen_version in self._instead:
-            seen = self._seen(op)
+        uncovered = None
+        if isinstance(op, (Unlink, Rename)) and self._instead.get(op.seen_version) is not None:
+            seen, uncovered = self._seen(op), _place_of(op)
             if isinstance(op, Unlink) and not seen[0]:
                 return None
             op = op._replace(seen_ino=seen[0], seen_version=seen[1])
+        if isinstance(op, Rename) and self._is_gone(op.ino):
+            # What it was renamed over is there still, and moves in its stead.
+            uncovered = op.parent, op.name
+            op = op._replace(ino=self._under.get(uncovered, (op.ino, 0))[0])
         if self._is_gone(getattr(op, "ino", 0)) or getattr(op, "version", 0) in self._instead:
             return None
         if isinstance(op, (Clone, Content)) and op.base in self._instead:
             if isinstance(op, Content) and op.keep:
                 return None
             op = op._replace(base=self._instead[op.base])
+        if isinstance(op, (Clone, Content)) and op.ino:
+            self._newest[op.ino] = op.op_id
+        if uncovered is not None:
+            self._under.pop(uncovered, None)
         return op
 
     def base_of(self, ino: int, base: int, keep: int) -> int | None:
@@ -65,11 +76,15 @@ class LeftOut:
         instead = self._instead.get(op.seen_version, op.seen_version)
         if instead or not op.seen_version:
             return op.seen_ino, instead
-        # No file at all: under its name is what it would have replaced.
-        place = op.parent, op.name
-        if isinstance(op, Rename):
-            place = op.new_parent, op.new_name
-        return self._under.get(place, (0, 0))
+        # No file at all: under its name is what it would have replaced, as it is by now.
+        ino, version = self._under.get(_place_of(op), (0, 0))
+        version = self._newest.get(ino, version)
+        return ino, self._instead.get(version, version)
 
     def _is_gone(self, ino: int) -> bool:
         return self._instead.get(ino) == 0
+
+
+def _place_of(op: Unlink | Rename) -> tuple[int, bytes]:
+    """The name that it takes away from what is there."""
+    return (op.new_parent, op.new_name) if isinstance(op, Rename) else (op.parent, op.name)

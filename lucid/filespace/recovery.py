@@ -32,6 +32,7 @@ from lucid.format.journal import (
     Patch,
 )
 from lucid.format.ops import (
+    Clone,
     Content,
     Create,
     Drop,
@@ -122,8 +123,15 @@ class Recovery:
                 stages = []
             if isinstance(op, Create):
                 self._created[op.op_id] = op.name
-            elif isinstance(op, Content) and not op.keep:
-                self._rewrites.setdefault(op.ino, []).append(position)
+            elif self._is_rewrite(op):
+                self._rewrites.setdefault(getattr(op, "ino", 0), []).append(position)
+
+    def _is_rewrite(self, op: Op) -> bool:
+        """Whether it needs nothing of what was in the file: new bytes, or a version that the log
+        has."""
+        if isinstance(op, Clone):
+            return op.ino != 0 and self._parts.replica.version(op.version) is not None
+        return isinstance(op, Content) and not op.keep
 
     def _target(self, position: int) -> int:
         op = self._picture.ops[position][1].op
@@ -148,12 +156,12 @@ class Recovery:
             self._look_at_image,
             lambda ino: drafts.extend(self._take_file(ino, picture.files[ino])),
         )
-        for failed in reversed(self._failed):
-            # The last first: should this process die, what is left out still tells what follows it.
-            self._parts.book.note(failed, removal=True)
         with self._parts.order.lock:
             for drop in self._drops:
                 self._parts.order.place(drop)
+        for failed in reversed(self._failed):
+            # The last first: should this process die, what is left out still tells what follows it.
+            self._parts.book.note(failed, removal=True)
         if self._sealing.gone_blocks:
             picture.failed.append(
                 f"{self._sealing.gone_blocks} blocks of changes that were not sent yet are gone"
@@ -431,7 +439,9 @@ class Recovery:
             self._take_patch(draft, live, patch)
 
     def _leave_file_out(self, draft: Draft, file: FilePicture) -> None:
-        self._picture.failed.append(_left_out(draft.name))
+        told = _left_out(draft.name)
+        self._picture.failed.append(told)
+        self._failed.append(Failed(0, told.encode()[:1000]))  # For who starts after this one.
         self._picture.dead.append(file.position)
         self._picture.dead.extend(position for position, _ in file.patches)
         self._parts.book.note(ImageRecord(draft.ino, None), removal=True)

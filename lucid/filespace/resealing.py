@@ -17,7 +17,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from lucid.data.segments import KeySource, SealOwner
 from lucid.engine import errors as engine_errors
 from lucid.engine.sodium import open_
-from lucid.errors import LocalError, LucidError, ObjectMissing
+from lucid.errors import LocalError, LucidError, ObjectMissing, StoreUnavailable
 from lucid.filespace.parts import Parts
 from lucid.format.change import DATA, LOST, Change, SegmentRow
 from lucid.format.names import segment_key
@@ -54,6 +54,7 @@ class Resealing:
         self._users: Counter[bytes] = Counter()
         self._unnamed: list[bytes] = []
         self._unswept = 0
+        self._store_is_silent = False
         self.unsynced = 0
         """Bytes in new segments that loss of power may still take."""
         self.resealed = 0
@@ -162,8 +163,9 @@ class Resealing:
         return made._replace(last_valid=min(piece.last_valid, made.last_len))
 
     def _opened(self, piece: Change) -> Sequence[bytes | None]:
-        """The plaintext of each block, None for what is nowhere. Raises StoreError for what only
-        the store may have, while it does not answer, and LocalError where a disk fails."""
+        """The plaintext of each block, None for what is nowhere. Raises StoreError for what a
+        floor has ended and only the store may have, while it does not answer, and LocalError where
+        a disk fails."""
         row = self._rows[piece.segment]
         geometry = self._parts.geometry
         lengths = piece.lengths or (
@@ -190,6 +192,10 @@ class Resealing:
                 )  # fmt: skip
             except (engine_errors.CorruptBlock, ObjectMissing, ValueError):
                 continue
+            except StoreUnavailable:
+                if self.is_below_floor(row.id):
+                    raise
+                self._store_is_silent = True
             except (LocalError, OSError):
                 if is_staged:
                     raise  # It is there, and the disk does not give it: that may pass.
@@ -204,7 +210,8 @@ class Resealing:
     def _places(self, row: SegmentRow, is_staged: bool) -> Sequence[Callable[[int, int], bytes]]:
         """Where its bytes may be. What is staged, or was never finished, is nowhere else. What was
         finished may have been committed since, moments before the power went with the notes of
-        it: then its staged file is the cache's, and the store has it too."""
+        it: then its staged file is the cache's, and the store has it too. A store that does not
+        answer is asked no more: a drive opens without it."""
         parts = self._parts
         if is_staged or not row.footer_len:
             return [lambda offset, length: parts.staging.read(SegmentId(row.id), offset, length)]
@@ -214,6 +221,8 @@ class Resealing:
                 file.seek(offset)
                 return file.read(length)
 
+        if self._store_is_silent and not self.is_below_floor(row.id):
+            return [cached]
         return [
             cached,
             lambda offset, length: parts.store.get(segment_key(row.id), offset, length),

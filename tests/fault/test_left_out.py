@@ -102,3 +102,45 @@ def test_what_was_saved_by_renaming_and_removed_is_not_there_again(machine: Losi
     machine.fs.write_bytes("/file", OTHER)
     machine.crash()
     assert shown(machine) == {"file": OTHER, "other": OTHER}
+
+
+def test_two_lost_saves_and_what_is_done_with_the_name_then(machine: Losing) -> None:
+    """The next save keeps a backup, by renaming: it is the old file. The newest has its name."""
+    newest = some_bytes(5, 2 * BLOCK)
+    for name in ("/one", "/two"):
+        machine.fs.write_bytes(name, some_bytes(3, 3 * BLOCK))
+        machine.lose(finished=True)
+        machine.fs.rename(name, "/file")
+    machine.fs.rename("/file", "/file~")
+    machine.fs.write_bytes("/file", newest)
+    machine.crash()
+    assert shown(machine) == {"file": newest, "file~": OLD, "other": OTHER}
+
+
+def test_a_directory_takes_its_name(machine: Losing) -> None:
+    machine.fs.write_bytes("/one", some_bytes(3, 3 * BLOCK))
+    machine.lose(finished=True)
+    machine.fs.rename("/one", "/file")
+    machine.fs.rename("/file", "/moved")
+    machine.fs.mkdir("/file")
+    machine.fs.write_bytes("/file/in", OTHER)
+    machine.crash()
+    assert machine.fs.read_bytes("/file/in") == OTHER
+    assert machine.fs.read_bytes("/moved") == OLD
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_is_under_it_was_changed_by_another_name(machine: Losing, saved: bool) -> None:
+    machine.fs.link("/file", "/second")
+    machine.fs.write_bytes("/one", some_bytes(3, 3 * BLOCK))
+    machine.lose(finished=True)
+    machine.fs.rename("/one", "/file")
+    machine.fs.write_bytes("/second", b"changed")
+    if saved:
+        machine.fs.write_bytes("/two", b"newest")
+        machine.fs.rename("/two", "/file")
+    else:
+        machine.fs.remove("/file")
+    machine.crash()
+    rest = {"second": b"changed", "other": OTHER}
+    assert shown(machine) == rest | ({"file": b"newest"} if saved else {})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lucid.store.faulty import FaultPlan
 from tests.fault.losing import OLD, OTHER, Losing, shown
-from tests.filespace.spaces import BLOCK, Space, some_bytes
+from tests.filespace.spaces import BLOCK, WAIT_S, Space, some_bytes
 
 LOST = some_bytes(3, 3 * BLOCK)
 NEWEST = some_bytes(5, 2 * BLOCK)
@@ -104,3 +105,47 @@ def test_the_file_that_a_change_was_about_is_named(machine: Losing) -> None:
     fs = machine.crash()
     assert fs.status().failed
     assert all(told.startswith("A change of 'new' ") for told in fs.status().failed)
+
+
+def test_a_version_that_is_restored_over_it_is_the_file(space: Space, times: int) -> None:
+    machine = Losing(space, cut_off=False)
+    fs = machine.fs
+    (first, *_) = fs.versions("/file")
+    fs.restore("/file", first.number)  # The first one in a filespace waits for the store.
+    fs.sync(timeout=WAIT_S)
+    machine.cut_off()
+    fs.remove("/file")
+    fs.write_bytes("/file", LOST)
+    machine.lose(finished=True)
+    fs.restore("/file", first.number)
+    assert fs.read_bytes("/file") == OLD
+    machine.crash(times)
+    assert shown(machine) == {"file": OLD, "other": OTHER}
+
+
+def test_an_unpublished_file_that_is_gone_is_told_by_the_next_start_too(
+    machine: Losing, times: int
+) -> None:
+    file = machine.fs.open("/new", "wb", 0)
+    file.write(LOST)
+    machine.fs.tree.flush(file._handle)
+    machine.lose(finished=True)
+    fs = machine.crash(times)
+    assert "new" not in fs.listdir("/")
+    (told,) = fs.status().failed
+    assert told.startswith("A change of 'new' ")
+
+
+def test_a_drive_opens_without_its_store_when_a_finished_segment_is_gone(machine: Losing) -> None:
+    machine.fs.write_bytes("/file", LOST)
+    machine.lose(finished=True)
+    machine.space.crash(machine.fs, "a")
+    for path in machine.lost:
+        path.unlink(missing_ok=True)
+    plan = FaultPlan()
+    plan.die()
+    fs = machine.fs = machine.space.connect("a", plan=plan)
+    assert fs.read_bytes("/other") == OTHER
+    plan.revive()
+    machine.fs.sync(timeout=WAIT_S)
+    assert shown(machine) == {"file": OLD, "other": OTHER}
