@@ -61,7 +61,7 @@ def test_ctrl_c_while_umount_waits(lucid: Lucid, background: Background) -> None
         lucid.command("umount", background.point), stderr=subprocess.PIPE, text=True
     )
     with process:
-        eventually(lambda: not background.is_mounted(), 10**6)
+        eventually(lambda: not background.is_mounted())
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert process.stderr is not None

@@ -201,7 +201,7 @@ def test_sigterm_while_closing_hangs(background: Background) -> None:
 def test_sigterm_while_requests_hang(background: Background) -> None:
     process = background.start_in_foreground("--hang", "mkdir")
     stuck = subprocess.Popen(["mkdir", background.point / "d"], stderr=subprocess.DEVNULL)
-    eventually(lambda: "a request hangs" in background.log, 100_000)
+    eventually(lambda: "a request hangs" in background.log)
     process.send_signal(signal.SIGTERM)
     assert process.wait(6) == 0
     assert stuck.wait(5) == 1
@@ -222,7 +222,7 @@ def test_a_killed_daemon_leaves_a_dead_mount_that_mount_clears(background: Backg
 def test_ctrl_c_while_it_starts_ends_the_daemon_too(background: Background) -> None:
     process = subprocess.Popen(background.command("--slow-open"), cwd=ROOT, stderr=subprocess.PIPE)
     with process:
-        eventually(lambda: (background.state / "log").exists() and "hangs" in background.log, 10**6)
+        eventually(lambda: (background.state / "log").exists() and "hangs" in background.log)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == -signal.SIGINT
         assert process.stderr is not None
