@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
 from lucid.config import Config
 from lucid.crypto.passphrase import DEFAULT_STRETCH, Stretch
@@ -91,16 +92,12 @@ def connect(
     online by itself.
     """
     config, clock = config or Config(), clock or SystemClock()
-    away = None
+    look: Callable[[], StoreError | None] | None = None
     if store is None:
         options = StoreOptions(retry_s=config.read_timeout_s)
         store = open_store(url, clock=clock, entropy=entropy, options=options, check=False)
-        try:
-            away = _why_away(store, url, config)
-        except BaseException:
-            store.close()
-            raise
-    opened = open_parts(store, passphrase, config, clock=clock, entropy=entropy, away=away)
+        look = partial(_why_away, store, url, config)
+    opened = open_parts(store, passphrase, config, clock=clock, entropy=entropy, look=look)
     try:
         return Filespace(Tree(opened))
     except BaseException:

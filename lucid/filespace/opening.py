@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from lucid.config import Config
@@ -20,8 +21,10 @@ from lucid.engine.cachemap import CacheMap
 from lucid.engine.sodium import tag_bytes
 from lucid.errors import (
     BucketMissing,
+    DataError,
     FilespaceMissing,
     HistoryFork,
+    LocalError,
     LucidError,
     StateForeign,
     Stopped,
@@ -40,7 +43,17 @@ from lucid.filespace.picture import Picture, read
 from lucid.filespace.together import Together
 from lucid.format.device import Device, decode_device
 from lucid.format.journal import Limit, SessionRecord
+from lucid.format.limits import ENTRY_MAX
+from lucid.format.member import decode_member_record
+from lucid.format.names import (
+    SUPERBLOCK_KEY,
+    generation_key,
+    log_key,
+    member_key,
+    member_prefix,
+)
 from lucid.format.runs import Geometry
+from lucid.format.superblock import decode_superblock
 from lucid.local.book import JournalBook
 from lucid.local.disk import Disk, RealDisk
 from lucid.local.frames import JournalKeys
@@ -56,6 +69,7 @@ from lucid.store.base import ObjectStore
 from lucid.store.heard import Heard, HeardStore
 from lucid.store.probe import probe
 from lucid.sync.agreement import Agreement
+from lucid.sync.asked_ahead import AskedAhead
 from lucid.sync.below_floor import Floors, Moment
 from lucid.sync.checkpointer import Checkpointer
 from lucid.sync.committer import Committer, Session
@@ -133,20 +147,25 @@ def open_parts(
     clock: Clock,
     entropy: Entropy,
     disk: Disk | None = None,
-    away: StoreError | None = None,
+    look: Callable[[], StoreError | None] | None = None,
 ) -> Opened:
     """Open the filespace in `store`. Closes the store when it fails.
 
-    `away`: why the store need not be asked now, if a look at it has shown that already.
+    `look` tells why the store need not be waited for now, or None; it is called once, when the
+    first questions are on their way.
     """
     opened = Opened()
     try:
         opened.closing.callback(store.close)
         opened.heard = Heard(clock)
-        store = HeardStore(store, opened.heard)
+        asked = AskedAhead(store)
+        store = HeardStore(asked, opened.heard)
         opened.floors = Floors(store, clock)
-        opening = _Opening(opened, store, secret, config, clock, entropy, disk or RealDisk())
-        opening.run(away)
+        opening = _Opening(opened, store, asked, secret, config, clock, entropy, disk or RealDisk())
+        try:
+            opening.run(look)
+        finally:
+            asked.end()
         return opened
     except BaseException:
         opened.closing.close()
@@ -160,6 +179,7 @@ class _Opening:
         self,
         opened: Opened,
         store: ObjectStore,
+        asked: AskedAhead,
         secret: str,
         config: Config,
         clock: Clock,
@@ -169,6 +189,7 @@ class _Opening:
         self._opened = opened
         self._closing = opened.closing
         self._store = store
+        self._asked = asked
         self._secret = secret
         self._config = config
         self._clock = clock
@@ -178,9 +199,11 @@ class _Opening:
         self._moved_place = False
         self._read_at: Moment
 
-    def run(self, away: StoreError | None) -> None:
+    def run(self, look: Callable[[], StoreError | None] | None) -> None:
         forbid_core_dumps()
         self._opened.entropy = self._entropy
+        self._ask_ahead()
+        away = None if look is None else look()
         unlocked = self._unlock_offline(away) if away is not None else self._unlock()
         self._opened.unlocked = unlocked
         self._closing.callback(unlocked.keys.close)
@@ -210,6 +233,22 @@ class _Opening:
             self._opened.parts.order.stop(HistoryFork(reader.fork))
 
     # -- keys and state directory
+
+    def _ask_ahead(self) -> None:
+        """What unlocking needs, if this device has been here: all of it at once."""
+        with suppress(DataError, LocalError):  # Told when it is read in earnest.
+            kept = self._known_device()
+            if kept is None:
+                return
+            superblock = decode_superblock(kept.superblock).superblock
+            record = decode_member_record(kept.record)
+            for key in (
+                SUPERBLOCK_KEY,
+                member_key(record.member, record.number),
+                generation_key(superblock.generation, record.member),
+            ):
+                self._asked.ask(key, founding.READ_MAX)
+            self._asked.ask_list(member_prefix(record.member))
 
     def _unlock(self) -> Unlocked:
         """From the store, or while it is away from the copies in the state directory."""
@@ -362,6 +401,8 @@ class _Opening:
         """Where there is no replica, one from a checkpoint, if there is one to be believed."""
         beginning = Beginning(replica, Agreement(replica))
         if self._online:
+            if head := replica.head().sequence:
+                self._asked.ask(log_key(head), ENTRY_MAX + 1)
             try:
                 beginning = begin(
                     replica, picture, store=self._store, ring=ring,
@@ -420,6 +461,7 @@ class _Opening:
                     on_entry=lambda found: beginning.folded(found.body),
                 )  # fmt: skip
             if replica.head().sequence:
+                self._asked.ask_list(*reader.history.around_head())
                 if folded < CATCH_UP_ENTRIES:
                     self._check_floor(replica, beginning)
                 reader.history.check_gaps()

@@ -21,6 +21,7 @@ from lucid.errors import NameTooLong, NotDirectory, NotFound, ReadOnly, UsageErr
 from lucid.filespace.conflicts import Conflicts
 from lucid.filespace.maps import FileMaps
 from lucid.filespace.surface import Attributes, Invalidation
+from lucid.filespace.undone import Undone
 from lucid.format.check import shown
 from lucid.format.ops import Op
 from lucid.format.runs import Geometry
@@ -69,6 +70,7 @@ class Parts:
     commit_now: Callable[[], None] = lambda: None
     is_online: Callable[[], bool] = lambda: False
     conflicts: Conflicts = field(default_factory=Conflicts)
+    undone: Undone = field(default_factory=Undone)
     listeners: list[Callable[[Sequence[Invalidation]], None]] = field(default_factory=list)
 
     def check_writable(self) -> None:

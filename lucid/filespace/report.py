@@ -126,7 +126,7 @@ def status_of(opened: Opened) -> Status:
         pending_ops=parts.order.pending + _drafts_to_send(opened),
         staged_bytes=staged_bytes,
         staged_files=staged_files,
-        failed=(*opened.problems, *failed),
+        failed=(*opened.problems, *parts.undone.sentences(), *failed),
         inodes=totals.inodes,
         data_bytes=totals.data_bytes,
         cache_bytes=parts.cache.used_bytes,

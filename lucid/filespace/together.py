@@ -217,6 +217,8 @@ class Together:
     def _folded(self, sequence: int, body: EntryBody, own: bool) -> None:
         self.feed.put(sequence, body)
         self._opened.leases.folded(sequence, body, own)
+        if own:
+            self._opened.parts.undone.settled(self._opened.parts.replica, body.ops)
         leases = self._opened.files.leases
         if leases is not None and not own:
             for op in body.ops:

@@ -106,10 +106,8 @@ class History:
         what was gone and is there again raises no alarm any more. Raises as `check_head` does.
         """
         head = self._view.head()
-        first = max(1, head.sequence - RECENT, self._floor())
-        start = names.log_key(first)
-        limit = max(0, head.sequence - first) + BEYOND
-        found = list(self._store.list(names.LOG_PREFIX, start_after=start, limit=limit))
+        first = self._first()
+        found = list(self._store.list(*self.around_head()))
         there = {names.parse_log_key(info.key) for info in found}
         lacking = [number for number in range(first + 1, head.sequence) if number not in there]
         for number in lacking[:SUSPECTS]:
@@ -125,6 +123,15 @@ class History:
         self._check_voids(0)
         if self._view.noted(GONE_NOTE) is not None:
             self._view.note(GONE_NOTE, None)
+
+    def around_head(self) -> tuple[str, str, int]:
+        """Prefix, start and limit of the list that `check_gaps` asks for while the head is this."""
+        first = self._first()
+        limit = max(0, self._view.head().sequence - first) + BEYOND
+        return names.LOG_PREFIX, names.log_key(first), limit
+
+    def _first(self) -> int:
+        return max(1, self._view.head().sequence - RECENT, self._floor())
 
     def _floor(self) -> int:
         """What lies below may be gone rightly; the floor's own entry stays."""

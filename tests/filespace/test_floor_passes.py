@@ -244,3 +244,51 @@ def change_one(fs: Filespace, chance: Random, name: str) -> None:
         fs.rename(path, f"/dir/mine too {name}")
     else:
         fs.remove(path)
+
+
+@pytest.mark.parametrize("how", ["online", "away"])
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_restore_of_what_a_floor_ends_meanwhile(space: Space, how: str, edited: bool) -> None:
+    """S-98: told, not passed over; what was written over it is kept."""
+    one, admin = connect(space), connect(space, "b")
+    furnish(one)
+    one.write_bytes("/kept", b"newer")
+    one.remove("/removed")
+    one.sync(timeout=WAIT_S)
+    hear(admin)
+    known = head(one)
+    hold = None
+    if how == "online":
+        hold = parts_of(one).order.hold(None)
+    else:
+        space.plans["a"].die()
+    first = one.versions("/kept")[0].number
+    one.restore("/kept", first)
+    one.restore("/kept", first, to="/as new")
+    one.restore("/removed", deleted=True)
+    assert one.read_bytes("/kept") == one.read_bytes("/as new")
+    if edited:
+        write_at(one, "/kept", 10, b"written over it")
+    expected = one.read_bytes("/kept")
+    if how == "away":
+        space.crash(one)
+    collect(space, admin, go_on(space, admin, known))
+    if hold is not None:
+        assert one.refresh(WAIT_S)
+        parts_of(one).order.release_hold(hold, placed=False)
+    else:
+        one = connect(space)
+    one.sync(timeout=WAIT_S)
+    hear(admin)
+    assert rows(one) == rows(admin)
+    assert admin.read_bytes("/kept") == b"newer"
+    assert not {"as new", "removed"} & set(admin.listdir("/"))
+    copies = [name for name in admin.listdir("/") if name.startswith("kept (conflict")]
+    assert len(copies) == edited
+    for copy in copies:
+        with admin.open(f"/{copy}", "rb", 0) as file:
+            assert file.read(BLOCK) == expected[:BLOCK]
+    told = " ".join(one.status().failed)
+    for name in ("kept", "as new", "removed"):
+        assert f"{name}, which was restored here, is as it was before" in told
+    assert not admin.status().failed

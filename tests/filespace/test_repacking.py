@@ -98,6 +98,7 @@ def test_mostly_dead_segments_are_written_anew(space: Space) -> None:
         before = dict(space.bucket.objects)
         shown = gc(space)
         assert space.bucket.objects == before
+        assert other.refresh(WAIT_S)
         held = other.open("/1", "rb")
         assert held.read(10) == contents["/1"][0][:10]
         done = gc(space, delete=True)
