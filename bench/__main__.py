@@ -10,7 +10,7 @@ import sys
 import tempfile
 import venv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import ProgramMissing, instructions, report
@@ -121,24 +121,29 @@ def _peers_options(arguments: Sequence[str]) -> argparse.Namespace:
         type=float,
         default=100,
         metavar="MB/S",
-        help="of a connection that is not near; default: %(default)s",
+        help="of a connection that is not near, 0 for no limit; default: %(default)s",
     )
     count = report.at_least_one
-    parser.add_argument("--runs", type=count, default=5, metavar="N", help="%(default)s")
+    parser.add_argument("--runs", type=count, metavar="N", help="default: 5; 1 with --tiny")
     for option, default, what in (
         ("--size-mib", 256, "of large files"),
         ("--files", 500, "small ones, and of trees; 6400 for a large tree"),
         ("--names", 10_000, "of the names scenario; 100000 for a large one"),
         ("--filespace", 1_000_000, "files of the mount scenario"),
     ):
-        told = f"{what}; default: %(default)s"
-        parser.add_argument(option, type=count, default=default, metavar="N", help=told)
-    parser.add_argument("--tiny", action="store_true", help="to see whether it works, once")
+        told = f"{what}; default: {default}"
+        parser.add_argument(option, type=count, metavar="N", help=told)
+    parser.add_argument(
+        "--tiny", action="store_true", help="to see whether it works: what is not given is tiny"
+    )
     parser.add_argument("--directory", type=Path, help="where to work: a disk, not a tmpfs")
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--install", action="store_true", help="peers into build/peers, and end")
     asked = parser.parse_args(arguments)
     asked.peers = asked.peers.split(",")
+    asked.runs = asked.runs or (1 if asked.tiny else 5)
+    if asked.rate < 0:
+        parser.error(f"--rate {asked.rate:g}: it must be more than 0, or 0 for no limit")
     far = report.round_trips(parser, asked.round_trips)
     asked.distances = [(each, asked.rate if each else 0.0) for each in far]
     report.check_place(parser, asked.json, asked.directory)
@@ -153,13 +158,13 @@ def _results(asked: argparse.Namespace, failed: list[str]) -> Iterator[Result]:
     names = []
     for name in asked.peers:
         if why := PEERS[name].why_not():
-            print(f"Left out: {name}, for {why}.")
+            print(f"Left out: {name}: {why}.")
         else:
             names.append(name)
     with tempfile.TemporaryDirectory(prefix="lucid-bench-", dir=asked.directory) as folder:
         top = Path(folder)
         with server(_made(top / "server")) as store:
-            rounds = _Rounds(store, top, _sizes(asked), 1 if asked.tiny else asked.runs, failed)
+            rounds = _Rounds(store, top, _sizes(asked), asked.runs, failed)
             for scenario in asked.scenarios or SCENARIOS:
                 for at, distance in enumerate(asked.distances):
                     if scenario == "sequential":
@@ -171,14 +176,14 @@ def _results(asked: argparse.Namespace, failed: list[str]) -> Iterator[Result]:
 
 
 def _sizes(asked: argparse.Namespace) -> Sizes:
-    if asked.tiny:
-        return TINY
-    return Sizes(
-        large=asked.size_mib << 20,
-        files=asked.files,
-        names=asked.names,
-        filespace=asked.filespace,
-    )
+    given = {
+        "large": asked.size_mib and asked.size_mib << 20,
+        "files": asked.files,
+        "names": asked.names,
+        "filespace": asked.filespace,
+    }
+    told = {name: value for name, value in given.items() if value}
+    return replace(TINY if asked.tiny else Sizes(), **told)
 
 
 @dataclass(frozen=True)
@@ -191,6 +196,8 @@ class _Rounds:
     runs: int
     failed: list[str]
     """A sentence each; told once more at the end."""
+    missing: set[str] = field(default_factory=set)
+    """Scenarios without a program, which was told."""
 
     def raw(self, scenario: str, distance: Distance) -> Result:
         result = Result(scenario, RAW, *distance)
@@ -201,11 +208,14 @@ class _Rounds:
     def of(self, name: str, scenario: str, distance: Distance) -> Iterator[Result]:
         """None where a program is missing. A peer that fails is told of; the rest goes on."""
         result = Result(scenario, name, *distance)
-        for _ in range(self.runs):
+        for number in range(self.runs if scenario not in self.missing else 0):
+            report.under_way(f"{scenario}, {name}, {distance[0]:g} ms: {number + 1} of {self.runs}")
             try:
                 bed = run(self.store, distance, PEERS[name], scenario, self.sizes, self.top)
             except ProgramMissing as missing:
-                print(f"Left out: {scenario}, {missing}.")
+                self.missing.add(scenario)
+                report.under_way("")
+                print(f"Left out: {scenario}: {missing}.")
                 return
             except Exception as error:
                 # Whatever it is: hours of measuring do not end because one of them fails.
@@ -214,6 +224,7 @@ class _Rounds:
                 print(self.failed[-1], flush=True)
                 continue
             result.add(bed.figures, bed.durable)
+        report.under_way("")
         if result.figures:
             yield result
 
@@ -236,6 +247,8 @@ def compare(arguments: Sequence[str]) -> None:
         raise SystemExit("bench: the two have nothing in common")
     # Only the same command on the same machine makes a ratio that means something.
     print("\n".join([*report.origin(asked.old), *report.origin(asked.new)]))
+    for doubt in report.doubts(asked.old, asked.new):
+        print(doubt)
     print(f"{'new over old, of the medians':<76} {'ratio':>6}")
     print("\n".join(report.ratio_lines(ratios)))
 
@@ -299,18 +312,22 @@ def profile(arguments: Sequence[str]) -> None:
             print("\n".join(instructions.lines(instructions.count(asked.output))))
             return
         flames = Flames(asked.scenario, asked.output)
+        made = _recorded(flames, asked)
     except ProgramMissing as missing:
         raise SystemExit(f"bench: {missing}") from None
+    print("\n".join(str(path) for path in made))
+    if not made:
+        raise SystemExit(f"bench: py-spy has drawn nothing: {flames.why()}")
+
+
+def _recorded(flames: Flames, asked: argparse.Namespace) -> list[Path]:
     distance = (asked.round_trip, 100.0 if asked.round_trip else 0.0)
     with tempfile.TemporaryDirectory(prefix="lucid-bench-") as folder:
         top = Path(folder)
         with server(_made(top / "server")) as store:
             sizes = TINY if asked.tiny else Sizes()
             run(store, distance, PEERS["lucid"], asked.scenario, sizes, top, flames.watch)
-            made = flames.finish()
-    print("\n".join(str(path) for path in made))
-    if not made:
-        raise SystemExit(f"bench: py-spy has drawn nothing: {flames.why()}")
+            return flames.finish()
 
 
 def install() -> None:
@@ -332,7 +349,8 @@ if __name__ == "__main__":
         sys.stdout.flush()
         sys.exit(code)
     except KeyboardInterrupt:
-        sys.exit("bench: stopped")
+        print("bench: stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # Whoever reads has seen enough, as `head` has; what is left is written when we end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -130,9 +130,8 @@ class Bed:
         cpu = self.peer.cpu_s()
         began = time.perf_counter()
         yield phase
-        if until == "settle":
-            self.peer.settle()
-        seconds = time.perf_counter() - began
+        since = self.peer.settle() if until == "settle" else 0.0
+        seconds = max(time.perf_counter() - began - since, 1e-6)
         found = phase.figures(seconds)
         found["cpu s"] = self.peer.cpu_s() - cpu
         if passed is not None and self._passed is not None and self.peer.uses_store:

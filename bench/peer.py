@@ -111,8 +111,8 @@ class Peer(ABC):
         """Unmount it, when all is in the store."""
 
     @abstractmethod
-    def settle(self) -> None:
-        """Return when all that was written is where it is to stay."""
+    def settle(self) -> float:
+        """Return when all that was written is where it is to stay; the seconds since it was."""
 
     @abstractmethod
     def pids(self) -> Sequence[int]:

@@ -37,7 +37,7 @@ SECRET = "bench bench bench"
 CACHE_MIB = 20_000
 SETTLE_S = 1800
 RCLONE_QUIET_S = 0.3
-"""Stands in each of its figures that waits for the store."""
+"""So long nothing waits any more before all is believed to be there. No figure holds it."""
 KILLED = "a killed process"
 POWER = "loss of power"
 MACHINE = "loss of the machine"
@@ -120,12 +120,13 @@ class Lucid(Peer):
             self._process.wait(COMMAND_S)
             self._process = None
 
-    def settle(self) -> None:
+    def settle(self) -> float:
         # As `lucid sync` does, without the start of an interpreter in between.
         with Call(self._state, "sync", ino=None) as call:
             while "result" not in (message := call.next(SETTLE_S) or {}):
                 if not message:
                     raise RuntimeError("The drive did not send all it had.")
+        return 0.0
 
     def pids(self) -> Sequence[int]:
         return [self._pid] if self._pid else []
@@ -194,8 +195,9 @@ class JuiceFS(Daemon):
     durable = Durable(close=POWER, fsync=POWER, settle=POWER)
     options: tuple[str, ...] = ()
 
-    def settle(self) -> None:
+    def settle(self) -> float:
         """The close of each file has done it."""
+        return 0.0
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
@@ -231,8 +233,9 @@ class JuiceFSWriteback(JuiceFS):
     durable = Durable(close=KILLED, fsync=f"{KILLED}, at least", settle=POWER)
     options = ("--writeback",)
 
-    def settle(self) -> None:
+    def settle(self) -> float:
         until_true(lambda: not any(self._waiting()), "JuiceFS did not send all it had staged.")
+        return 0.0
 
     def _waiting(self) -> list[Path]:
         return [
@@ -271,7 +274,7 @@ class Rclone(Daemon):
             RCLONE_CONFIG_SEALED_REMOTE=f"store:{place.bucket}/rclone",
         )  # fmt: skip
 
-    def settle(self) -> None:
+    def settle(self) -> float:
         """It is quiet for a while: a file that was closed is not queued at once."""
         busy_at = time.monotonic()
 
@@ -282,6 +285,7 @@ class Rclone(Daemon):
             return time.monotonic() - busy_at > RCLONE_QUIET_S
 
         until_true(is_quiet, "rclone did not send all its files.")
+        return time.monotonic() - busy_at
 
     def _waiting(self) -> int:
         """Files that are not in the store yet."""
@@ -315,8 +319,9 @@ class Gocryptfs(Daemon):
         options = ["-q", "-fg", "-passfile", str(self._secret)]
         self.launch(self.path, *options, str(self._cipher), str(self.mountpoint))
 
-    def settle(self) -> None:
+    def settle(self) -> float:
         self.run("sync", "--file-system", str(self._cipher))
+        return 0.0
 
 
 class Disk(Peer):
@@ -339,8 +344,9 @@ class Disk(Peer):
     def stop(self) -> None:
         """It stays."""
 
-    def settle(self) -> None:
+    def settle(self) -> float:
         self.run("sync", "--file-system", str(self.mountpoint))
+        return 0.0
 
     def pids(self) -> Sequence[int]:
         return []

@@ -37,7 +37,7 @@ def fio(bed: Bed) -> None:
     """Four threads read and write 64 KiB at random, seven reads to three writes."""
     tool = program("fio")
     if tool is None:
-        raise ProgramMissing("fio is not installed")
+        raise ProgramMissing("fio is not installed: apt-get install fio")
     size = max(1 << 20, bed.sizes.large // 8)
     with bed.phase("mix", "close"):
         shown = call(

@@ -10,6 +10,7 @@ import platform
 import shutil
 import statistics
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -20,8 +21,8 @@ from bench.bed import COUNTS, SMALLER_IS_BETTER
 
 __all__ = [
     "IN_SECONDS", "WITHOUT_STORE", "Result", "aligned", "at_least_one", "check_place", "compare",
-    "how_far", "in_lines", "load", "origin", "ratio_lines", "round_trips", "save", "short",
-    "side_by_side", "table",
+    "doubts", "how_far", "in_lines", "load", "origin", "ratio_lines", "round_trips", "save",
+    "short", "side_by_side", "table", "under_way",
 ]  # fmt: skip
 
 RATES = ("per s", "MB/s", "s")
@@ -36,6 +37,13 @@ IN_SECONDS = "mount, "
 """Phases that are told in seconds, although they have a rate."""
 WITHOUT_STORE = ("gocryptfs", "disk")
 """Peers without a store: they are measured once, at whatever distance comes first."""
+RUNS_ENOUGH = 3
+WAYS = (
+    "--tiny", "--rate", "--size-mib", "--copy-mib", "--files", "--names", "--filespace",
+    "--pending", "--log-files", "--segments",
+)  # fmt: skip
+"""Options without which figures are those of something else. Scenarios, peers and distances are
+told of each figure."""
 NOTEWORTHY = 1.1
 """A ratio nearer to 1 is noise on most machines."""
 
@@ -258,12 +266,18 @@ def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
             yield f"|{'|'.join('-' * (width + 2) for width in widths)}|"
 
 
+def under_way(what: str) -> None:
+    """On a terminal: what is measured now, in a line that the next one overwrites."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
+
+
 def origin(path: Path) -> Iterator[str]:
     """What was measured when, with which command, on what."""
     kept = json.loads(path.read_text())
-    yield f"{kept['version']}, {kept['when']}"
-    yield f"    {kept['command']}"
-    yield ", ".join(f"{name} {value}" for name, value in kept["machine"].items())
+    yield f"{kept.get('version', 'of unknown version')}, {kept.get('when', 'at an unknown time')}"
+    yield f"    {kept.get('command', '')}"
+    yield ", ".join(f"{name} {value}" for name, value in kept.get("machine", {}).items())
     yield ""
 
 
@@ -276,7 +290,7 @@ def _spread(values: list[float]) -> str:
 
 def short(value: float) -> str:
     """Three digits that say something, or all before the point."""
-    if abs(value) < 0.001:
+    if abs(value) < 0.0001:
         return "0"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -296,11 +310,48 @@ def compare(old: list[Result], new: list[Result]) -> dict[Key, float]:
     return {key: after[key] / before[key] for key in before if key in after and before[key] > 0}
 
 
+def doubts(old: Path, new: Path) -> Iterator[str]:
+    """Sentences about what makes ratios of two files say less than they seem to."""
+    ways = [_way(path) for path in (old, new)]
+    if ways[0] != ways[1]:
+        yield f"Not run in the same way: {ways[0] or 'as by default'}; {ways[1] or 'as by default'}"
+    keys = [set(_medians(load(path))) for path in (old, new)]
+    if lone := len(keys[0] ^ keys[1]):
+        yield f"Left out: {lone} {'figure' if lone == 1 else 'figures'} that only one of them has."
+    fewest = min((_runs(load(path)) for path in (old, new)), default=0)
+    if fewest < RUNS_ENOUGH:
+        yield f"Of {fewest} {'run' if fewest == 1 else 'runs'}: a median of so few may be noise."
+
+
+def _way(path: Path) -> str:
+    """The options of the command that say how much was done, and how far away."""
+    words = str(json.loads(path.read_text()).get("command", "")).split()
+    options = dict(zip(words, [*words[1:], ""], strict=False))
+    return " ".join(
+        f"{name} {options[name]}" if name != "--tiny" else name for name in WAYS if name in options
+    )
+
+
+def _runs(results: list[Result]) -> int:
+    """The fewest values that a figure has."""
+    return min(
+        (
+            len(values)
+            for each in results
+            for one in each.figures.values()
+            for values in one.values()
+        ),
+        default=0,
+    )
+
+
 def ratio_lines(ratios: Mapping[Key, float]) -> Iterator[str]:
     """One line a figure; what became better or worse by more than noise says so."""
     for (scenario, peer, round_trip, phase, name), ratio in ratios.items():
         what = f"{scenario}, {peer}, {round_trip:g} ms: {phase}, {name}"
-        gain = 1 / ratio if ratio and name in SMALLER_IS_BETTER else ratio
+        gain = ratio
+        if name in SMALLER_IS_BETTER:
+            gain = 1 / ratio if ratio else math.inf
         word = "better" if gain > NOTEWORTHY else "worse" if gain * NOTEWORTHY < 1 else ""
         word = "" if name in COUNTS else word
         yield f"{what:<76} {ratio:6.2f}  {word}".rstrip()

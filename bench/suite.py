@@ -253,7 +253,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", type=Path, help="write all figures there, for bench compare")
     args = parser.parse_args(arguments)
     if args.tiny:
-        vars(args).update(TINY, runs=1)
+        given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+        vars(args).update({k: v for k, v in {**TINY, "runs": 1}.items() if k not in given})
     report.check_place(parser, args.json, args.directory)
     results: list[Result] = []
     for name in args.scenarios or SCENARIOS:

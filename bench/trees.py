@@ -138,7 +138,7 @@ def untar(bed: Bed) -> None:
 def git(bed: Bed) -> None:
     """git clone of a source tree into the drive; git status after it, and cold."""
     if shutil.which("git") is None:
-        raise ProgramMissing("git is not installed")
+        raise ProgramMissing("git is not installed: apt-get install git")
     origin = source_tree(bed)
     call("git", "init", "-q", ".", cwd=origin)
     call("git", "add", ".", cwd=origin)

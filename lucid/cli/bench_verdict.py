@@ -48,7 +48,8 @@ class Figure(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """What bounds a job: the slowest part, its rate in bytes a second, and the rates of all."""
+    """What bounds a job: the slowest part, the rates of all in bytes a second, and the rate that
+    the job goes at: what the mount reached where that was measured, else that of the part."""
 
     job: str
     part: str
@@ -91,11 +92,22 @@ _KNOWN: dict[str, dict[str, tuple[str, str, float, float]]] = {
 their stores in the next data centre."""
 
 
+_DIRECTORY: dict[str, tuple[str, str, float, float]] = {
+    "answer": ("read a byte", _TIME, 0.010, 0.001),
+    "commit": ("make a small object", _TIME, 0.050, 0.010),
+    "get one": ("read, one at a time", _RATE, 200 * MEGA, 1000 * MEGA),
+    "get": ("read, four at once", _RATE, 200 * MEGA, 1000 * MEGA),
+    "put": ("write, four at once", _RATE, 100 * MEGA, 500 * MEGA),
+}
+"""Of a store that is a directory, on a disk of this machine or a network drive."""
+
+
 def judge(found: Mapping[str, Mapping[str, float]]) -> list[Figure]:
     """The figures of all parts that were measured, in order."""
+    parts = _KNOWN if "network" in found else _KNOWN | {"store": _DIRECTORY}
     return [
         Figure(part, key, what, unit, found[part][key], poor, good)
-        for part, known in _KNOWN.items()
+        for part, known in parts.items()
         for key, (what, unit, poor, good) in known.items()
         if key in found.get(part, {})
     ]
@@ -117,13 +129,21 @@ def _limits(found: Mapping[str, Mapping[str, float]]) -> Iterator[Limit]:
         if mount.get("cached", min(first.values())) < min(first.values()):
             # What comes passes through the cache: no drive reads faster from afar than from here.
             first["disk"] = disk["read"]
-        yield _slowest("reading for the first time", first, _way(store))
-    yield _slowest("reading from the local cache", here | _mount(mount, "cached", here))
+        why = (
+            _way(store)
+            if "network" in found
+            else "a directory: its disk, or what it is mounted from"
+        )
+        bound = _slowest("reading for the first time", first, why_store=why)
+        yield bound._replace(rate=min(bound.rate, mount.get("cached", bound.rate)))
+    cached = here | _mount(mount, "cached", here)
+    yield _slowest("reading from the local cache", cached, mount.get("cached"))
     kept = {"disk": disk["write"], "crypto": sealing}
-    yield _slowest("writing to fsync", kept | _mount(mount, "write", kept))
+    yield _slowest("writing to fsync", kept | _mount(mount, "write", kept), mount.get("write"))
     if store is not None:
         sent = kept | {"store": store["put"]}
-        yield _slowest("writing until in the store", sent | _mount(mount, "commit", sent))
+        parts = sent | _mount(mount, "commit", sent)
+        yield _slowest("writing until in the store", parts, mount.get("commit"))
 
 
 def _mount(mount: Mapping[str, float], key: str, others: Mapping[str, float]) -> dict[str, float]:
@@ -141,9 +161,12 @@ def _way(store: Mapping[str, float]) -> str:
     return "one connection alone is slower: the distance to it"
 
 
-def _slowest(job: str, rates: Mapping[str, float], why_store: str = "") -> Limit:
+def _slowest(
+    job: str, rates: Mapping[str, float], reached: float | None = None, why_store: str = ""
+) -> Limit:
     part = min(rates, key=lambda part: rates[part])
-    return Limit(job, part, rates[part], rates, why_store if part == "store" else "")
+    rate = rates[part] if reached is None else reached
+    return Limit(job, part, rate, rates, why_store if part == "store" else "")
 
 
 def _in(unit: str, value: float) -> str:

@@ -53,7 +53,7 @@ def measure(
     About 52 MiB go there and 80 come back, less where they would take long. `report` is told how
     many stages of how many are done. Raises StoreError.
     """
-    stage = _Stages(store, clock, f"{PROBE_PREFIX}{entropy(16).hex()}")
+    stage = _Stages(store, clock, f"{PROBE_PREFIX}{entropy(16).hex()}-")
     try:
         return stage.run(entropy, piece, report)
     finally:
@@ -101,7 +101,8 @@ class _Stages:
         return found
 
     def _put(self, body: bytes) -> str:
-        key = f"{self._prefix}/{len(self.keys)}-{body[:8].hex()}"
+        # No directory of its own: a store in a directory would keep it.
+        key = f"{self._prefix}{len(self.keys)}-{body[:8].hex()}"
         self.keys.append(key)
         self._store.put_if_absent(key, body)
         return key

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench.report import PAGE, Result, compare, load, ratio_lines, save, side_by_side, table
+from bench.report import (
+    PAGE,
+    Result,
+    compare,
+    doubts,
+    load,
+    ratio_lines,
+    save,
+    short,
+    side_by_side,
+    table,
+)
 
 
 def result(rate: float = 100.0, p99: float = 4.0, peer: str = "lucid") -> Result:
@@ -161,3 +172,35 @@ def test_a_page_has_a_column_for_each_peer(
     assert ["survives", "loss of power", ""] in rows
     assert ["64 KiB, cold, s", "", "2"] in rows
     assert ["small, near", "lucid"] in rows
+
+
+def test_what_went_down_to_nothing_is_better() -> None:
+    old, new = Result("a", "lucid", 0.0, 0.0), Result("a", "lucid", 0.0, 0.0)
+    old.add({"all": {"cpu s": 0.01, "MB/s": 1.0}}, {})
+    new.add({"all": {"cpu s": 0.0, "MB/s": 0.0}}, {})
+    cpu, rate = ratio_lines(compare([old], [new]))
+    assert cpu.endswith("0.00  better") and rate.endswith("0.00  worse")
+
+
+def test_what_makes_ratios_doubtful_is_told(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    many = Result("random", "lucid", 20.0, 100.0)
+    for _ in range(3):
+        many.add({"4 KiB, cold": {"s": 1.0}}, {})
+    save(old, [many], ["bench", "peers", "--rate", "5", "--json", "a.json"])
+    save(new, [many], ["bench", "peers", "--json", "b.json"])
+    assert list(doubts(old, new)) == ["Not run in the same way: --rate 5; as by default"]
+    save(new, [many], ["bench", "peers", "--rate", "5"])
+    assert list(doubts(old, new)) == []
+    one = Result("random", "lucid", 20.0, 100.0)
+    one.add({"4 KiB, cold": {"s": 1.0, "MB/s": 2.0}}, {})
+    save(new, [one], ["bench", "peers", "--rate", "5"])
+    alone, few = doubts(old, new)
+    assert alone == "Left out: 1 figure that only one of them has." and few.startswith("Of 1 run")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.000223, "0.000223"), (0.0, "0"), (0.00001, "0"), (1234.5, "1,234")]
+)
+def test_three_digits(value: float, shown: str) -> None:
+    assert short(value) == shown
