@@ -129,11 +129,11 @@ def _limits(found: Mapping[str, Mapping[str, float]]) -> Iterator[Limit]:
         if mount.get("cached", min(first.values())) < min(first.values()):
             # What comes passes through the cache: no drive reads faster from afar than from here.
             first["disk"] = disk["read"]
-        why = (
-            _way(store)
-            if "network" in found
-            else "a directory: its disk, or what it is mounted from"
-        )
+        why = _way(store)
+        if "network" not in found:
+            # What was just written there comes out of memory; a drive's reads do not.
+            first["disk"] = disk["read"]
+            why = "a directory: its disk, or what it is mounted from"
         bound = _slowest("reading for the first time", first, why_store=why)
         yield bound._replace(rate=min(bound.rate, mount.get("cached", bound.rate)))
     cached = here | _mount(mount, "cached", here)

@@ -274,3 +274,6 @@ def test_a_directory_is_not_judged_as_a_store_far_away() -> None:
     slow = {**store, "get": 1e6, "get one": 1e6}
     assert "connections" in limits({**far, "store": slow})[0].why
     assert "a directory" in limits({**MACHINE, "store": slow})[0].why
+    quick = {**store, "get": 9e9, "get one": 9e9}
+    first, again = limits({**MACHINE, "store": quick})[:2]
+    assert (first.part, first.rate) == (again.part, again.rate) == ("disk", MACHINE["disk"]["read"])
