@@ -20,13 +20,19 @@ def head(fs: Filespace) -> int:
     return parts_of(fs).replica.head().sequence
 
 
-def write_until(fs: Filespace, sequence: int) -> None:
-    """Commit small entries, one at a time, and let each checkpoint be made."""
+def write_until(fs: Filespace, sequence: int, *others: Filespace) -> None:
+    """Commit small entries, one at a time, and let each checkpoint be made.
+
+    `others` work on each checkpoint too: one that is still busy with the last leaves the next out.
+    """
     while head(fs) < sequence:
         at = head(fs)
         fs.write_bytes(f"/file {at}", some_bytes(at, 100 + at))
         fs.sync(timeout=WAIT_S)
         hear(fs)
+        if head(fs) % EVERY == 0:
+            for other in others:
+                hear(other)
 
 
 def hear(fs: Filespace) -> None:

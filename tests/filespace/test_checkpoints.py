@@ -62,8 +62,7 @@ def test_a_new_device_begins_from_the_newest_checkpoint(space: Space) -> None:
 
 def test_two_who_write_both_say_the_state_hash(space: Space) -> None:
     one, other = connect(space), connect(space, "b")
-    write_until(one, 2 * EVERY)
-    hear(other)
+    write_until(one, 2 * EVERY, other)
     for fs, name in ((one, "/of one"), (other, "/of the other")):
         fs.write_bytes(name, b"x")
         fs.sync(timeout=WAIT_S)
@@ -157,9 +156,7 @@ def test_others_write_the_checkpoint_of_one_who_did_not(space: Space) -> None:
     one = connect(space)
     other = connect(space, "b")
     one.tree._opened.checkpoints._writer = None  # it dies before it comes to that
-    for sequence in (EVERY, 2 * EVERY):  # one that is under way would leave the next to others
-        write_until(one, sequence)
-        hear(other)
+    write_until(one, 2 * EVERY, other)
     assert checkpoint_keys(space, 2 * EVERY)
     made = reader_of(other).manifest(2 * EVERY).manifest
     assert made.session == other.status().session
@@ -167,9 +164,7 @@ def test_others_write_the_checkpoint_of_one_who_did_not(space: Space) -> None:
 
 def test_one_checkpoint_is_written_by_one_device(space: Space) -> None:
     one, other = connect(space), connect(space, "b", checkpoint_wait_s=0.5)
-    for sequence in (EVERY, 2 * EVERY):
-        write_until(one, sequence)
-        hear(other)
+    write_until(one, 2 * EVERY, other)
     manifest = reader_of(other).manifest(2 * EVERY).manifest
     own = [ref for ref in manifest.chunks if ref.sequence == 2 * EVERY]
     assert len(checkpoint_keys(space, 2 * EVERY)) == len(own) + 1
