@@ -3,12 +3,14 @@
 A change whose blocks did not reach the disk is left out, and what was done after it may rest on it.
 A delta over a version that is gone would lie among bytes that its author did not see, so it goes
 too. A removal that has seen another version than there is would remove nothing, so it is told what
-is there instead. A whole rewrite needs nothing of what is gone, and stays. Pure.
+is there instead. The time that was set for bytes that are gone is not that of those that are there:
+who compares sizes and times would take them for the new ones. A whole rewrite needs nothing of what
+is gone, and stays. Pure.
 """
 
 from __future__ import annotations
 
-from lucid.format.ops import Clone, Content, Create, Op, Rename, Unlink
+from lucid.format.ops import Clone, Content, Create, Op, Rename, Setattr, Unlink
 
 __all__ = ["LeftOut"]
 
@@ -23,6 +25,8 @@ class LeftOut:
         """Place that a rename which is left out led to -> the inode and version that are there."""
         self._newest: dict[int, int] = {}
         """Inode -> the newest version that was asked about."""
+        self._older: set[int] = set()
+        """Inodes that have older bytes than their writer left there."""
 
     def leave(self, op: Op) -> None:
         """The op never was."""
@@ -30,6 +34,7 @@ class LeftOut:
             self._instead[op.op_id] = 0
         elif isinstance(op, (Clone, Content)):
             self._instead[op.op_id] = self._instead.get(op.base, op.base)
+            self._older.add(op.ino)
         elif isinstance(op, Rename):
             self._under[op.new_parent, op.new_name] = self._seen(op)
 
@@ -56,8 +61,11 @@ class LeftOut:
             if isinstance(op, Content) and op.keep:
                 return None
             op = op._replace(base=self._instead[op.base])
+        if isinstance(op, Setattr) and op.ino in self._older:
+            op = op._replace(mtime_ns=None)
         if isinstance(op, (Clone, Content)) and op.ino:
             self._newest[op.ino] = op.op_id
+            self._older.discard(op.ino)
         if uncovered is not None:
             self._under.pop(uncovered, None)
         return op

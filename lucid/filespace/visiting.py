@@ -28,6 +28,7 @@ from lucid.meta.replica import Replica
 from lucid.meta.verify import Origin
 from lucid.store.base import ObjectStore
 from lucid.store.stack import open_store
+from lucid.sync.below_floor import is_whole
 from lucid.sync.checkpoint_start import CheckpointStart, Started
 from lucid.types import Clock, Entropy
 
@@ -141,8 +142,13 @@ class Visit:
             self.store, self.ring, self.origin, reader, place / "replica", self._key, self._opened,
             self.rest,
         )  # fmt: skip
-        started = start.run(0, entries, lambda: None)
+        started = start.run(0, entries, lambda: None, is_only_way=self._is_cut)
         return started, start.refused
+
+    def _is_cut(self) -> bool:
+        """Whether entries are gone, so that only a checkpoint leads to the end of the log."""
+        newest = self.checkpoints().newest() or 0
+        return not is_whole(self.store, 0, newest)
 
     def _opened(self, path: Path) -> Replica:
         replica = Replica(path, self._key, self.geometry, self.clock, self._cache_kib)

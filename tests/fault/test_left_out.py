@@ -51,6 +51,35 @@ def test_a_change_on_top_of_it_goes_too(machine: Losing, finished: bool) -> None
     assert shown(machine) == {"file": OLD, "other": OTHER}
 
 
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+def test_the_time_that_was_set_for_it_goes_too(
+    machine: Losing, finished: bool, times: int
+) -> None:
+    """Else rsync finds size and time as they should be, and never sends the bytes again."""
+    before = machine.fs.stat("/file").mtime_ns
+    machine.fs.write_bytes("/file", some_bytes(3, len(OLD)))
+    machine.lose(finished)
+    machine.fs.utime("/file", 1, 1_000_000_000)
+    machine.fs.chmod("/file", 0o600)
+    machine.crash(times)
+    assert shown(machine) == {"file": OLD, "other": OTHER}
+    assert machine.fs.stat("/file").mtime_ns == before
+    assert machine.fs.stat("/file").mode & 0o777 == 0o600
+
+
+def test_a_time_that_was_set_for_what_is_there_stays(machine: Losing) -> None:
+    newest = some_bytes(5, 2 * BLOCK)
+    machine.fs.utime("/other", 1, 1_000_000_000)
+    machine.fs.write_bytes("/file", some_bytes(3, 3 * BLOCK))
+    machine.lose(finished=True)
+    machine.fs.write_bytes("/file", newest)
+    machine.fs.utime("/file", 1, 2_000_000_000)
+    machine.crash()
+    assert shown(machine) == {"file": newest, "other": OTHER}
+    assert machine.fs.stat("/file").mtime_ns == 2_000_000_000
+    assert machine.fs.stat("/other").mtime_ns == 1_000_000_000
+
+
 def test_a_new_file_that_is_gone_takes_no_place(machine: Losing, finished: bool) -> None:
     machine.fs.write_bytes("/new", some_bytes(3, 3 * BLOCK))
     machine.lose(finished)

@@ -124,6 +124,9 @@ def test_a_new_device_where_the_newest_checkpoints_are_of_no_use(space: Space) -
     assert all(f"Checkpoint {sequence} was not used" in notes(new) for sequence in unused)
     assert tree_of(new) == tree_of(admin)
     assert rows(new) == rows(admin)
+    looked = fsck.check("memory://team", PASSPHRASE, store=MemoryStore(space.bucket, name="team"))
+    assert looked.clean, "what a new device can begin with is no problem"
+    assert all(f"Checkpoint {sequence} was not used" in str(looked.warnings) for sequence in unused)
 
 
 def dying(*_: Any) -> Any:
