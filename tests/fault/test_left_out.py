@@ -52,9 +52,7 @@ def test_a_change_on_top_of_it_goes_too(machine: Losing, finished: bool) -> None
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
-def test_the_time_that_was_set_for_it_goes_too(
-    machine: Losing, finished: bool, times: int
-) -> None:
+def test_the_time_that_was_set_for_it_goes_too(machine: Losing, finished: bool, times: int) -> None:
     """Else rsync finds size and time as they should be, and never sends the bytes again."""
     before = machine.fs.stat("/file").mtime_ns
     machine.fs.write_bytes("/file", some_bytes(3, len(OLD)))
