@@ -2,7 +2,8 @@
 the checkpoint is in the store.
 
 The sync thread hands it a snapshot of the state when it has folded such an entry; one at a time,
-so while it works on one the next may be left to others. Who committed the entry writes the
+so while it works on one the next is left to others, and who falls behind takes each second one, or
+fourth, or eighth: see `Pace`. Who committed the entry writes the
 checkpoint at once, others after a random wait if it is absent then. It works in slices of about a
 millisecond and holds no lock, streams chunk by chunk, and asks a store that does not answer again
 until the filespace is closed. What is cut off by that is begun anew by others; chunks without a
@@ -39,7 +40,7 @@ from lucid.meta.replica import Replica
 from lucid.sync.agreement import Agreement
 from lucid.types import Clock
 
-__all__ = ["CHECKPOINT_NOTE", "Checkpointer", "Known", "known_checkpoint"]
+__all__ = ["CHECKPOINT_NOTE", "Checkpointer", "Known", "Pace", "known_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ PAUSE_FIRST_S = 0.5
 PAUSE_MAX_S = 30.0
 WAIT_FROM = 0.3
 """Others wait from this part of the longest wait on."""
+STRIDE_MAX = 8
+"""Who follows a long log makes none of many in a row, and is to be back soon."""
 
 T = TypeVar("T")
 
@@ -60,6 +63,33 @@ class Known(NamedTuple):
 
     sequence: int
     time_ns: int
+
+
+class Pace:
+    """Which checkpoints a device takes. Who has not done one when the next is due takes each second
+    one from then on, or fourth, or eighth; who is done halfway goes back.
+
+    A new device believes a checkpoint of which two say the state hash. If each took the next one
+    whenever it is done, two that need longer than from one to the next might take turns for ever,
+    and never say the same one. Used by one thread.
+    """
+
+    def __init__(self) -> None:
+        self._stride = 1
+        self._taken = 0
+
+    def takes(self, number: int, is_idle: bool) -> bool:
+        """Whether to take the checkpoint of this number, 1, 2, 3, ...; asked of each in turn."""
+        if number % self._stride:
+            halfway = self._stride // 2
+            if not is_idle or self._taken != number - halfway:
+                return False
+            self._stride = halfway
+        elif not is_idle:
+            self._stride = min(2 * self._stride, STRIDE_MAX)
+            return False
+        self._taken = number
+        return True
 
 
 class _Job(NamedTuple):
@@ -94,6 +124,7 @@ class Checkpointer:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=1)
         self._idle = threading.Event()
         self._idle.set()
+        self._pace = Pace()
         self.problem = ""
         self._thread = threading.Thread(target=self._run, name="lucid-checkpoint", daemon=True)
 
@@ -130,8 +161,8 @@ class Checkpointer:
                 self._agreement.said(body.state_hash)
         if not self._every or sequence % self._every or self._stop.is_set():
             return
-        if not self._idle.is_set():
-            log.info("The checkpoint at entry %d is left to others: one is under way.", sequence)
+        if not self._pace.takes(sequence // self._every, self._idle.is_set()):
+            log.info("The checkpoint at entry %d is left to others: one took long.", sequence)
             return
         try:
             snapshot = self._replica.snapshot()
