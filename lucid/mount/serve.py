@@ -136,10 +136,16 @@ class _Service:
             try:
                 self._close(surface)
             finally:
-                self._closed.set()
-                registry.remove(self._record)
-                control.close()
+                self._end(self._record, control)
         return 0
+
+    def _end(self, record: registry.Record, control: ControlServer) -> None:
+        """Who waits for the end finds no drive any more."""
+        try:
+            registry.remove(record)
+        finally:
+            self._closed.set()
+            control.close()
 
     def _mount(self, surface: Surface) -> None:
         options = replace(self._options, name=surface.status().name)

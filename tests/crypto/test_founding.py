@@ -220,7 +220,10 @@ def test_a_foreign_device_file_is_refused(unlocked: Unlocked) -> None:
     with pytest.raises(StateForeign, match="another member"):
         open_device(encode_device(device._replace(member=b"x" * 16)), unlocked)
     with pytest.raises(CorruptObject):
-        open_device(encode_device(device._replace(box=device.box[:-1] + b"\0")), unlocked)
+        open_device(
+            encode_device(device._replace(box=device.box[:-1] + bytes([device.box[-1] ^ 1]))),
+            unlocked,
+        )
     foreign = make_device(
         unlocked._replace(superblock=unlocked.superblock._replace(filespace=b"x" * 16)),
         b"p" * 32,

@@ -123,7 +123,7 @@ def test_a_generations_key_travels_in_a_box() -> None:
         with pytest.raises(CorruptObject, match="another"):
             unwrap_generation(data, filespace, generation, keys)
     with pytest.raises(CorruptObject):
-        unwrap_generation(data[:-1] + b"\0", FILESPACE, GENERATION, keys)
+        unwrap_generation(data[:-1] + bytes([data[-1] ^ 1]), FILESPACE, GENERATION, keys)
     with pytest.raises(FormatError):
         unwrap_generation(data[:-1], FILESPACE, GENERATION, keys)
     other = MemberKeys.create(fixed_entropy(b"other"))

@@ -144,7 +144,7 @@ def test_forged_and_altered_messages_are_dropped() -> None:
         room.seal(stranger, KIND_HINT, hint(99), SystemEntropy),  # by nobody who is known
         other.seal(known, KIND_HINT, hint(99), SystemEntropy),  # of another room
         room.seal(known, 7, hint(99), SystemEntropy)._replace(object_id=bytes(32)),
-        right._replace(sealed=right.sealed[:-1] + b"x"),
+        right._replace(sealed=right.sealed[:-1] + bytes([right.sealed[-1] ^ 1])),
         Sealed(bytes(32), b"x" * 100),
         room.seal(known, KIND_HINT, b"junk", SystemEntropy),
         WELCOME,

@@ -52,7 +52,7 @@ def test_what_was_under_way_has_happened_or_not() -> None:
     data = longer[MORE.path]
     assert data is not None
     assert not passes(ledger, {MORE.path: data[:-1]})
-    assert not passes(ledger, {MORE.path: data[:-1] + b"x"})
+    assert not passes(ledger, {MORE.path: data[:-1] + bytes([data[-1] ^ 1])})
     moving = told(MAKE, "did", MOVE)
     assert passes(moving, made)
     assert passes(moving, after(made, MOVE))
