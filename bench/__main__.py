@@ -285,6 +285,8 @@ def plot(arguments: Sequence[str]) -> None:
     from bench import plots  # matplotlib takes a while
 
     results = report.load(asked.results)
+    if not results:
+        raise SystemExit(f"bench: {asked.results} holds no results to draw")
     asked.output.mkdir(parents=True, exist_ok=True)
     for path in plots.draw(results, asked.output, asked.format):
         print(path)

@@ -75,3 +75,10 @@ def test_a_local_disk_does_not_hide_the_others(tmp_path: Path) -> None:
 
 def test_what_has_no_store_is_known() -> None:
     assert set(WITHOUT_STORE) == {name for name, peer in PEERS.items() if not peer.uses_store}
+
+
+def test_nothing_to_draw_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    save(tmp_path / "a.json", [], [])
+    with pytest.raises(SystemExit, match="no results to draw"):
+        bench.main(["plot", str(tmp_path / "a.json")])
