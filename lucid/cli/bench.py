@@ -44,8 +44,8 @@ GIVE_UP = "Ctrl-C gives up measuring."
     default="128M",
     show_default=True,
     metavar="SIZE",
-    help="Of the file that is written to the disk, and to the drive; of a larger one as much as some"
-    " seconds allow.",
+    help="Of the file that is written to the disk, and to the drive; of a large one as much as is"
+    " written in some seconds.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(where: str | None, size: str, as_json: bool) -> None:
