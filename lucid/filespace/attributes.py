@@ -52,6 +52,9 @@ class AttributeOps:
             draft = parts.table.get(ino)
             if draft is not None:
                 self._set_draft(draft, mode, uid, gid, atime_ns, mtime_ns)
+                if draft.unpublished:
+                    # The content brings it: beside the old bytes it would say that they are new.
+                    mtime_ns = None
             if draft is None or not (draft.private or draft.gone):
                 row = parts.inode(ino)
                 bits = None if mode is None else stat.S_IFMT(row.mode) | stat.S_IMODE(mode)

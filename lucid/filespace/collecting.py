@@ -127,6 +127,9 @@ class Collector:
         self._report = report
         self._session = 0
         self._counter = 0
+        self._base = 0
+        """The checkpoint that the state was folded from; 0 for entry 1."""
+        self._is_whole = True
         self._so_far = "Nothing was deleted."
 
     def run(self) -> None:
@@ -179,11 +182,12 @@ class Collector:
         """The state at the end of the log, made without the newest checkpoint, if that is possible:
         it is to be compared with it."""
         visit = self._visit
-        newest = visit.checkpoints().newest()
+        newest = visit.checkpoints().newest() or 0
+        self._is_whole = _is_whole(self._entries, newest)
         started, refused = None, list[str]()
-        if newest is not None:
+        if newest:
             started, refused = visit.begin("state", below=newest)
-        if started is None and not _begins(self._entries):
+        if started is None and not self._is_whole:
             started, again = visit.begin("state")
             if started is None:
                 why = " ".join((*refused, *again)) or "There is none."
@@ -191,6 +195,7 @@ class Collector:
                     "Entries of the log are gone from the store, and no checkpoint can be used in"
                     f" their stead. {why} Nothing was deleted. See: lucid fsck"
                 )
+        self._base = 0 if started is None else started.known.sequence
         replica = visit.replica("state")
         reader = visit.reader(replica)
         self._follow(replica, reader)
@@ -391,15 +396,31 @@ class Collector:
             return
         back = visit.replica("back")
         self._follow(self._replica, self._reader)
-        ours, theirs = self._replica.head().sequence, back.head().sequence
+        self._compare(started.known.sequence, back, self._replica, self._reader)
+        if started.known.sequence == self._base:
+            self._compare_with_older(back)
+        found.checkpoint = started.known.sequence
+
+    def _compare_with_older(self, back: Replica) -> None:
+        """Both were folded from one checkpoint, since newer ones are not to be believed. Before it
+        there may be another; if not, the log was cut here, which was compared then."""
+        visit = self._visit
+        started, _ = visit.begin("older", below=self._base)
+        if started is not None or self._is_whole:
+            older = visit.replica("older")
+            self._compare(self._base, back, older, visit.reader(older))
+
+    def _compare(self, base: int, back: Replica, other: Replica, reader: LogReader) -> None:
+        """`back`, folded from checkpoint `base`, against another way to the same entry."""
+        visit = self._visit
+        ours, theirs = other.head().sequence, back.head().sequence
         self._follow(back, visit.reader(back), max(0, ours - theirs))
-        self._follow(self._replica, self._reader, max(0, theirs - ours))
-        if _hash_of(self._replica, visit.rest) != _hash_of(back, visit.rest):
+        self._follow(other, reader, max(0, theirs - ours))
+        if _hash_of(other, visit.rest) != _hash_of(back, visit.rest):
             raise StateMismatch(
-                f"Checkpoint {started.known.sequence} leads to another state than the log does."
+                f"Checkpoint {base} leads to another state than the log does."
                 " Nothing was deleted. See: lucid fsck"
             )
-        found.checkpoint = started.known.sequence
 
     def _vouch(self) -> bool:
         """Say the state hash of the newest checkpoint, which nobody may have said yet."""
@@ -433,7 +454,7 @@ class Collector:
             leftovers.find_entries(self._entries, cut, {1, replica.membership().sequence})
             leftovers.find_checkpoints(self._visit.checkpoints(), cut)
             found.first_entry = cut
-        elif not _begins(self._entries):
+        elif not self._is_whole:
             found.first_entry = next(one.sequence for one in self._entries if one.sequence > 1)
         if found.floor and not found.checkpoint:
             found.notes.append(
@@ -448,9 +469,11 @@ class Collector:
         return leftovers
 
 
-def _begins(entries: list[LogEntry]) -> bool:
-    """Whether the log was never cut: entry 2 is there, or no other."""
-    return len(entries) < 2 or entries[1].sequence == 2
+def _is_whole(entries: list[LogEntry], checkpoint: int) -> bool:
+    """Whether the log was never cut, the newest checkpoint being that. One that was may have kept
+    some of its first entries, where the store did not delete all that it was asked to."""
+    first = entries[: max(2, checkpoint)]
+    return all(entry.sequence == number for number, entry in enumerate(first, 1))
 
 
 def _hash_of(replica: Replica, rest: Callable[[], None]) -> EntryRef:

@@ -69,13 +69,17 @@ def hash_of_newest(visit: Visit, head: int) -> EntryRef | None:
     Raises StateMismatch if the checkpoint is of another state, and as `write_due` does.
     """
     newest = head // visit.every * visit.every
-    if not newest or due_after(visit, head):
+    if not newest:
+        return None
+    try:
+        there = visit.checkpoints().manifest(newest).manifest
+    except (ObjectMissing, DataError):
         return None
     with _state_at(visit, newest, "newest") as (snapshot, _):
         if snapshot is None:
             return None
         made = state_hash(chunk.hash for chunk in chunks_of(snapshot.batches()))
-    if visit.checkpoints().manifest(newest).manifest.state_hash != made:
+    if there.state_hash != made:
         raise StateMismatch(
             f"Checkpoint {newest} holds another state than the log makes. Nothing was deleted."
             " See: lucid fsck"

@@ -16,6 +16,7 @@ from lucid.filespace.visiting import Visit
 from lucid.format.checkpoint import state_hash
 from lucid.format.names import log_key
 from lucid.meta.checkpoint_rows import chunks_of
+from lucid.meta.log import follow
 from lucid.meta.replica import Replica
 from lucid.meta.verify import Void
 
@@ -35,7 +36,9 @@ class LogCheck:
     def fold(self) -> Replica | None:
         """The state at the end of the log. None: it cannot be had, and `found` says why."""
         entries = list_log(self._visit.store, lambda stage, done, total: None)
-        if len(entries) < 2 or entries[1].sequence == 2 or not self._visit.checkpoints().newest():
+        newest = self._visit.checkpoints().newest() or 0
+        # One that was cut may have kept some of its first entries: not every deletion succeeds.
+        if all(entry.sequence == number for number, entry in enumerate(entries[:newest], 1)):
             return self._whole()
         return self._cut(entries)
 
@@ -132,7 +135,10 @@ class LogCheck:
         again, _ = visit.begin("again", below=newest, entries=newest - base)
         if again is None:
             return
-        snapshot = visit.replica("again").snapshot()
+        replica = visit.replica("again")
+        # What was said too late for the one before the newest begins it further back.
+        follow(visit.reader(replica), replica, max(0, newest - replica.head().sequence))
+        snapshot = replica.snapshot()
         if snapshot is None:
             return
         with closing(snapshot):

@@ -36,7 +36,9 @@ class LeftOut:
             self._instead[op.op_id] = self._instead.get(op.base, op.base)
             self._older.add(op.ino)
         elif isinstance(op, Rename):
-            self._under[op.new_parent, op.new_name] = self._seen(op)
+            seen = self._seen(op)
+            self._under.pop((op.parent, op.name), None)
+            self._under[op.new_parent, op.new_name] = seen
 
     def empty(self, op: Create) -> None:
         """The file was made, but with nothing in it: a later rewrite of it is there."""
@@ -45,16 +47,8 @@ class LeftOut:
     def rest_of(self, op: Op) -> Op | None:
         """The op, as it is when what was left out never was. None: it is about that, and goes too;
         the caller says so by `leave`."""
-        uncovered = None
-        if isinstance(op, (Unlink, Rename)) and self._instead.get(op.seen_version) is not None:
-            seen, uncovered = self._seen(op), _place_of(op)
-            if isinstance(op, Unlink) and not seen[0]:
-                return None
-            op = op._replace(seen_ino=seen[0], seen_version=seen[1])
-        if isinstance(op, Rename) and self._is_gone(op.ino):
-            # What it was renamed over is there still, and moves in its stead.
-            uncovered = op.parent, op.name
-            op = op._replace(ino=self._under.get(uncovered, (op.ino, 0))[0])
+        if isinstance(op, (Unlink, Rename)):
+            return self._rest_of_names(op)
         if self._is_gone(getattr(op, "ino", 0)) or getattr(op, "version", 0) in self._instead:
             return None
         if isinstance(op, (Clone, Content)) and op.base in self._instead:
@@ -66,9 +60,25 @@ class LeftOut:
         if isinstance(op, (Clone, Content)) and op.ino:
             self._newest[op.ino] = op.op_id
             self._older.discard(op.ino)
-        if uncovered is not None:
-            self._under.pop(uncovered, None)
         return op
+
+    def _rest_of_names(self, op: Unlink | Rename) -> Op | None:
+        taken = _place_of(op)
+        seen_ino, seen_version = self._seen(op)
+        if self._instead.get(op.seen_version) is not None:
+            if isinstance(op, Unlink) and not seen_ino:
+                return None
+            op = op._replace(seen_ino=seen_ino, seen_version=seen_version)
+        if not isinstance(op, Rename) or not self._is_gone(op.ino):
+            self._under.pop(taken, None)
+            return op
+        # What it was renamed over is there still, and moves in its stead, wherever that leads.
+        below = self._under.get((op.parent, op.name), (0, 0))
+        if not below[0]:
+            return None
+        del self._under[op.parent, op.name]
+        self._under[taken] = below
+        return op._replace(ino=below[0])
 
     def base_of(self, ino: int, base: int, keep: int) -> int | None:
         """The version that a draft of `ino` over `base`, of which it keeps `keep` bytes, is to be

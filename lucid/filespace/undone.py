@@ -42,9 +42,9 @@ class Undone:
 
     def _tell(self, name: bytes) -> None:
         told = (
-            f"{name.decode(errors='replace')}, which was restored here, is as it was before that:"
-            " when the change got to the store, what it brings back had been freed there, for it"
-            " was older than the retention."
+            f"{name.decode(errors='replace')}, which was restored or linked here, is as it was"
+            " before that: when the change got to the store, what it brings back had been freed"
+            " there, for it was older than the retention."
         )
         log.warning("%s", told)
         with self._lock:

@@ -290,5 +290,5 @@ def test_a_restore_of_what_a_floor_ends_meanwhile(space: Space, how: str, edited
             assert file.read(BLOCK) == expected[:BLOCK]
     told = " ".join(one.status().failed)
     for name in ("kept", "as new", "removed"):
-        assert f"{name}, which was restored here, is as it was before" in told
+        assert f"{name}, which was restored or linked here, is as it was before" in told
     assert not admin.status().failed
