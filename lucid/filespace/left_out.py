@@ -71,14 +71,14 @@ class LeftOut:
             op = op._replace(seen_ino=seen_ino, seen_version=seen_version)
         if not isinstance(op, Rename) or not self._is_gone(op.ino):
             self._under.pop(taken, None)
-            return op
+            return _without_itself(op)
         # What it was renamed over is there still, and moves in its stead, wherever that leads.
         below = self._under.get((op.parent, op.name), (0, 0))
         if not below[0]:
             return None
         del self._under[op.parent, op.name]
         self._under[taken] = below
-        return op._replace(ino=below[0])
+        return _without_itself(op._replace(ino=below[0]))
 
     def base_of(self, ino: int, base: int, keep: int) -> int | None:
         """The version that a draft of `ino` over `base`, of which it keeps `keep` bytes, is to be
@@ -101,6 +101,14 @@ class LeftOut:
 
     def _is_gone(self, ino: int) -> bool:
         return self._instead.get(ino) == 0
+
+
+def _without_itself(op: Unlink | Rename) -> Unlink | Rename:
+    """A rename over what turns out to be another name of the same file, which moves nothing, takes
+    the old name away all the same: its author saw none there any more, and may have used it."""
+    if isinstance(op, Unlink) or op.seen_ino != op.ino:
+        return op
+    return Unlink(op.op_id, op.time_ns, op.parent, op.name, op.ino, op.seen_version)
 
 
 def _place_of(op: Unlink | Rename) -> tuple[int, bytes]:

@@ -143,3 +143,27 @@ def test_over_a_symlink(machine: Losing, saved: bool) -> None:
     else:
         machine.fs.remove("/link")
     assert after_crash(machine) == {"file": OLD, "other": OTHER} | ({"link": NEW} if saved else {})
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_over_another_name_of_the_same_file(machine: Losing, back: bool) -> None:
+    """Without what is lost such a rename moves nothing; the old name goes all the same, for it may
+    be somebody else's by now."""
+    machine.fs.link("/file", "/linked")
+    save_lost(machine, "/file")
+    machine.fs.rename("/linked", "/file")
+    if back:
+        machine.fs.rename("/file", "/linked")
+        machine.fs.write_bytes("/file", NEW)
+        assert after_crash(machine) == {"file": NEW, "linked": OLD, "other": OTHER}
+    else:
+        machine.fs.write_bytes("/linked", NEW)
+        assert after_crash(machine) == {"file": OLD, "linked": NEW, "other": OTHER}
+
+
+def test_a_lost_save_over_another_name_of_what_it_covers(machine: Losing) -> None:
+    machine.fs.link("/file", "/linked")
+    save_lost(machine, "/file")
+    machine.fs.rename("/file", "/linked")
+    machine.fs.write_bytes("/file", NEW)
+    assert after_crash(machine) == {"file": NEW, "linked": OLD, "other": OTHER}
