@@ -13,7 +13,8 @@ from random import Random
 from tests.fault.losing import OLD, OTHER, Losing
 from tests.filespace.spaces import BLOCK, parts_of, some_bytes
 
-NAMES = ["a", "b", "c", "file", "other"]
+NAMES = ["a", "b", "file", "other"]
+"""So few that most of what is done meets something that was done before."""
 
 
 @dataclass(eq=False)
@@ -29,6 +30,8 @@ class Node:
     mode: int | None = None
     mtime_ns: int | None = None
     """None: that of its last write, whatever that was."""
+    not_mtimes_ns: set[int] = field(default_factory=set)
+    """Those that were set for bytes that are gone."""
 
 
 @dataclass
@@ -76,11 +79,10 @@ class Program:
         """What it did, as it is when what is lost never was."""
 
     def step(self) -> None:
-        often = [self._rename] * 6 + [self._create] * 4 + [self._rewrite, self._remove] * 2
-        names = [self._mkdir, self._mkdir, self._link, self._link, self._rmdir, self._symlink]
-        self._chance.choice(
-            [*often, *names, self._delta, self._truncate, self._chmod, self._utime]
-        )()
+        names = [self._rename] * 8 + [self._remove] * 3 + [self._link, self._mkdir, self._rmdir]
+        bytes_ = [self._save] * 6 + [self._rewrite] * 4 + [self._create, self._delta]
+        others = [self._truncate, self._symlink, self._chmod, self._utime, self._utime]
+        self._chance.choice([*names, *bytes_, *others])()
 
     def left(self) -> dict[str, Node]:
         """What is to be there once what is lost is gone. To be asked for once."""
@@ -92,7 +94,8 @@ class Program:
     # -- choosing
 
     def _place(self) -> str:
-        return self._chance.choice(["", *self._seen.of("dir")]) + "/" + self._chance.choice(NAMES)
+        top = self._chance.choice(["", "", "", *self._seen.of("dir")])
+        return f"{top}/{self._chance.choice(NAMES)}"
 
     def _free(self) -> str | None:
         place = self._place()
@@ -109,13 +112,13 @@ class Program:
         return some_bytes(self._chance.randrange(1 << 40), blocks * BLOCK)
 
     def _is_kept(self) -> bool:
-        """Whether the bytes that were sealed since the last time will be there. Half are not."""
+        """Whether the bytes that were sealed since the last time will be there. Most are not."""
         parts = parts_of(self._machine.fs)
         pending = [set(placed.segments) for placed in parts.order.all()]
         parts.staged.finish_for(set().union(*pending))
         fresh = set(self._staging.iterdir()) - self._known
         self._known |= fresh
-        if not fresh or self._chance.random() < 0.5:
+        if not fresh or self._chance.random() < 0.3:
             return True
         self._machine.lost += sorted(fresh)
         return False
@@ -123,9 +126,20 @@ class Program:
     # -- contents
 
     def _create(self) -> None:
-        path, content = self._free(), self._bytes(2)
-        if path is None:
-            return
+        path = self._free()
+        if path is not None:
+            self._create_as(path)
+
+    def _save(self) -> None:
+        """Written beside what was there, and renamed over it, as most programs do."""
+        path, some = self._free(), self._some("file", "symlink")
+        if path is not None:
+            self._create_as(path)
+            if some is not None:
+                self._rename_to(path, some[0])
+
+    def _create_as(self, path: str) -> None:
+        content = self._bytes(2)
         self._machine.fs.write_bytes(path, content)
         is_kept = self._is_kept()
         node = self._seen.nodes[path] = Node(is_there=is_kept)
@@ -220,9 +234,11 @@ class Program:
 
     def _rename(self) -> None:
         some, new = self._some("file", "dir", "symlink"), self._place()
-        if some is None or is_in(new, some[0]) or is_in(some[0], new):
-            return
-        old, node = some
+        if some is not None and not is_in(new, some[0]) and not is_in(some[0], new):
+            self._rename_to(some[0], new)
+
+    def _rename_to(self, old: str, new: str) -> None:
+        node = self._seen.nodes[old]
         target = self._seen.nodes.get(new)
         if target is node or (target and (node.kind == "dir") != (target.kind == "dir")):
             return
@@ -280,7 +296,9 @@ class Program:
         self._machine.fs.utime(path, time_ns, time_ns)
 
         def again(names: Names) -> None:
-            if not node.is_older:  # Else it is that of bytes that are gone.
+            if node.is_older:
+                node.not_mtimes_ns.add(time_ns)
+            else:
                 node.mtime_ns = time_ns
 
         self._did(again, "utime", path, time_ns)
