@@ -32,6 +32,7 @@ class LeftOut:
         """The op never was."""
         if isinstance(op, Create) or (isinstance(op, Clone) and not op.ino):
             self._instead[op.op_id] = 0
+            self._under.pop((op.parent, op.name), None)  # It was free, whatever lay there before.
         elif isinstance(op, (Clone, Content)):
             self._instead[op.op_id] = self._instead.get(op.base, op.base)
             self._older.add(op.ino)
@@ -71,6 +72,7 @@ class LeftOut:
             op = op._replace(seen_ino=seen_ino, seen_version=seen_version)
         if not isinstance(op, Rename) or not self._is_gone(op.ino):
             self._under.pop(taken, None)
+            self._under.pop((op.parent, op.name), None)
             return _without_itself(op)
         # What it was renamed over is there still, and moves in its stead, wherever that leads.
         below = self._under.get((op.parent, op.name), (0, 0))

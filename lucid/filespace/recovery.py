@@ -94,6 +94,9 @@ class Recovery:
         self._sealing = Resealing(parts, keys, picture.segments)
         self._left = LeftOut()
         self._failed: list[Failed] = []
+        self._anew: list[tuple[Live, OpRecord, tuple[bytes, ...]]] = []
+        """Ops that are other ones without what is left out: the record as it was, the record as it
+        is to be, and the segments that the old one names."""
         self._drops: list[Drop] = []
         """For what was staged in the log for ops that are left out."""
         self._left_out_blocks = 0
@@ -159,9 +162,7 @@ class Recovery:
         with self._parts.order.lock:
             for drop in self._drops:
                 self._parts.order.place(drop)
-        for failed in reversed(self._failed):
-            # The last first: should this process die, what is left out still tells what follows it.
-            self._parts.book.note(failed, removal=True)
+        self._write_what_changed()
         if self._sealing.gone_blocks:
             picture.failed.append(
                 f"{self._sealing.gone_blocks} blocks of changes that were not sent yet are gone"
@@ -183,6 +184,15 @@ class Recovery:
                 picture.dead.append(place)
         self._parts.book.forget(picture.dead)
         return drafts
+
+    def _write_what_changed(self) -> None:
+        """The last first: should this process die, what is left out still tells the next start
+        what follows it."""
+        for live, fresh, named in reversed(self._anew):
+            self._parts.book.rewrite(live, fresh)
+            self._sealing.done(named)
+        for failed in reversed(self._failed):
+            self._parts.book.note(failed, removal=True)
 
     def _take_all(
         self, each: Iterable[int], look: Callable[[int], _Found], take: Callable[[int], None]
@@ -264,7 +274,7 @@ class Recovery:
             return
         for at in stages:
             self._restore(at, self._picture.ops[at][1].op)
-        self._restore(position, rest)
+        self._restore(position, rest, rest is not op)
 
     def _look(self, position: int) -> _Found:
         """Look for the blocks of an op, and seal anew what must be."""
@@ -295,7 +305,7 @@ class Recovery:
     def _is_staged_in_log(self, op_id: int) -> bool:
         return bool(self._parts.replica.state.staged(op_id))
 
-    def _restore(self, position: int, op: Op) -> None:
+    def _restore(self, position: int, op: Op, is_other: bool = False) -> None:
         parts = self._parts
         place, record = self._picture.ops[position]
         found = self._look(position)
@@ -306,12 +316,17 @@ class Recovery:
         segments = segments_of(op)
         fresh = OpRecord(position, tuple(parts.staged.rows(segments)), op)
         # Written anew, so that rows of segments that were finished since, or made now, are in it.
-        live = parts.book.append(fresh)
-        self._picture.dead.append(place)
+        if is_other:
+            live = parts.book.adopt(place, record)
+            self._anew.append((live, fresh, segments_of(record.op)))
+        else:
+            live = parts.book.append(fresh)
+            self._picture.dead.append(place)
         with parts.order.lock:
             parts.order.restore(position, op, segments, live)
         self._let_go(found.owner)
-        self._sealing.done(segments_of(record.op))
+        if not is_other:
+            self._sealing.done(segments_of(record.op))
 
     def _leave_op_out(self, op: Op, stages: list[int], position: int) -> None:
         told = _left_out(self._name_of(op))

@@ -71,6 +71,14 @@ class JournalBook:
             self._release(replaces)
             return live
 
+    def rewrite(self, live: Live, record: Record) -> None:
+        """`record` takes the place of the one of `live`, where that is needed still."""
+        with self._lock:
+            if live in self._live:
+                position = self.journal.append(record)
+                self.journal.release(live.position)
+                live.position = position
+
     def append_many(self, records: Sequence[Record]) -> list[Live]:
         """All of them, or after loss of power none: patches are nothing without their image, and an
         image without its patches is a write of which a part is missing."""

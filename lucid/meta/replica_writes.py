@@ -7,6 +7,7 @@ slice leaves a state that a crash may keep. Threads: see `replica`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -315,6 +316,23 @@ class Writes:
         """End the transaction: what was folded so far need not be folded again after a crash."""
         with self._turn, self._writing():
             self._commit()
+
+    def sync_wal(self) -> None:
+        """Returns when all transactions that have ended survive loss of power: SQLite itself syncs
+        its log only before it moves it. No lock of ours is held while the disk works.
+
+        Raises StateDamaged where the disk fails; nothing is answered from then on.
+        """
+        try:
+            log = os.open(f"{self._path}-wal", os.O_RDWR)
+            try:
+                os.fsync(log)
+            finally:
+                os.close(log)
+        except OSError as error:
+            with self._turn:
+                self._break(str(error))
+            raise StateDamaged(self._broken) from error
 
     def checkpoint_wal(self) -> bool:
         """Move committed pages from the database's log into its file, on a connection of its own.

@@ -519,9 +519,10 @@ class Committer:
             pause = min(pause * 2, PAUSE_MAX_S)
 
     def _settled(self, position: int, body: EntryBody) -> None:
-        # The journal forgets these ops now: a crash must not take them from the replica as well,
-        # or a device that is opened without the store would miss what it has made.
+        # The journal forgets these ops now: neither a crash nor loss of power must take them from
+        # the replica as well, or a device that is opened without the store would miss what it made.
         self._replica.commit_now()
+        self._replica.sync_wal()
         self._order.settle(position)
         for row in body.segments:
             self._staged.committed(row.id, self._adopt)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -253,6 +256,34 @@ def test_nothing_readable_rests_on_the_disk(tmp_path: Path) -> None:
     assert replica.checkpoint_wal()
     assert b"secret" not in (tmp_path / "replica").read_bytes()
     replica.close()
+
+
+def test_a_log_that_cannot_be_synced_ends_the_replica(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has since is in the journal, so the next start has it."""
+    log, other = Log(1), an_author(1)
+    replica = open_replica(tmp_path)
+    log.append(1, [other.create(ROOT_INO, b"f")])
+    catch_up(replica, log)
+    replica.commit_now()
+    replica.sync_wal()
+
+    def failing(fd: int) -> None:
+        raise OSError(errno.EIO, "The disk is broken")
+
+    broken = SimpleNamespace(**{**vars(os), "fsync": failing})
+    monkeypatch.setattr(replica_writes, "os", broken)
+    with pytest.raises(StateDamaged, match=r"The disk is broken.*mount again"):
+        replica.sync_wal()
+    with pytest.raises(StateDamaged, match="The disk is broken"):
+        replica.lookup(ROOT_INO, b"f")
+    with pytest.raises(StateDamaged):
+        replica.sync_wal()
+    replica.close()
+    again = open_replica(tmp_path)
+    assert again.dump() == log.model.dump()
+    again.close()
 
 
 def test_a_full_disk_is_told_and_leaves_the_last_transaction(tmp_path: Path) -> None:
