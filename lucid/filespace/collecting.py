@@ -405,24 +405,10 @@ class Collector:
         """Both were folded from one checkpoint, since newer ones are not to be believed. Before it
         there may be another; if not, the log was cut here, which was compared then."""
         visit = self._visit
-        started, refused = visit.begin("older", below=self._base)
+        started, _ = visit.begin("older", below=self._base)
         if started is not None or self._is_whole:
             older = visit.replica("older")
             self._compare(self._base, back, older, visit.reader(older))
-        elif self._base - self._cut_at() >= visit.every:
-            raise CorruptObject(
-                f"Only checkpoint {self._base} can be used, so there is nothing to compare it with."
-                f" {' '.join(refused)} Nothing was deleted. Collect again when more changes were"
-                " made: with two more checkpoints that are well it can be. See: lucid fsck"
-            )
-
-    def _cut_at(self) -> int:
-        """The first entry that the log was cut at, and that it holds with all behind it."""
-        first = self._found.head
-        there = {entry.sequence for entry in self._entries}
-        while first - 1 in there:
-            first -= 1
-        return first
 
     def _compare(self, base: int, back: Replica, other: Replica, reader: LogReader) -> None:
         """`back`, folded from checkpoint `base`, against another way to the same entry."""

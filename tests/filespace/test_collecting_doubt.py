@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lucid.errors import CorruptObject, StateMismatch
+from lucid.errors import StateMismatch
 from lucid.filespace import Filespace, collecting
 from lucid.filespace.fsck import check
 from lucid.filespace.fsck_report import FsckReport
@@ -159,44 +159,3 @@ def test_a_rotten_newest_checkpoint_keeps_nothing_from_being_freed(space: Space)
         assert "The manifest of checkpoint 24 cannot be read" in " ".join(found.warnings)
     assert looked_at(space).clean
     assert connect(space, "new").read_bytes("/precious") == b"other"
-
-
-@pytest.mark.parametrize("how", ["junk", "missing"])
-@pytest.mark.parametrize("newer", [0, 1])
-def test_a_checkpoint_that_nothing_can_be_compared_with(space: Space, newer: int, how: str) -> None:
-    """The wrong one is the only one that can be read. More that are well end the refusal."""
-    one, ino = furnish(space)
-    write_until(one, 4 * EVERY + 3)
-    age(space, 8)
-    gc(space, delete=True)
-    write_until(one, 6 * EVERY + 3)
-    forget(one, ino)
-    age(space, 8)
-    write_until(one, 7 * EVERY + newer * EVERY + 3)
-    one.close()
-    for sequence in (4 * EVERY, 5 * EVERY, 6 * EVERY, *([8 * EVERY] if newer else [])):
-        if how == "junk" or sequence > 7 * EVERY:
-            junk(space, sequence)
-            continue
-        for key in checkpoint_keys(space, sequence):
-            del space.bucket.objects[key]
-            space.bucket.keys.remove(key)
-    before = names_of(space)
-    with pytest.raises(CorruptObject, match=r"nothing to compare .* Nothing was deleted"):
-        gc(space, delete=True)
-    assert names_of(space) == before
-
-
-def test_checkpoints_that_are_well_end_a_refusal(space: Space) -> None:
-    one, _ = furnish(space)
-    write_until(one, 4 * EVERY + 3)
-    age(space, 8)
-    gc(space, delete=True)
-    write_until(one, 5 * EVERY + 3)
-    junk(space, 4 * EVERY)
-    age(space, 8)
-    with pytest.raises(CorruptObject, match="nothing to compare"):
-        gc(space, delete=True)
-    write_until(one, 7 * EVERY + 3)
-    assert gc(space, delete=True).deleted
-    one.close()
