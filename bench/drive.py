@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bench.peer import drop_page_cache
+from bench.peer import UNMOUNT, drop_page_cache
 
 if TYPE_CHECKING:
     from tests.mount.stopping_proxy import StoppingProxy
@@ -82,6 +82,14 @@ class Drive:
             select.select([handle], [], [], COMMAND_S)
         finally:
             os.close(handle)
+
+    def give_up(self) -> None:
+        """End the daemon and the mount, whatever state they are in. After a signal that was for all
+        of us the store is dead, and an unmount would wait for it."""
+        with suppress(OSError, ValueError):
+            self.kill()
+        command = [*UNMOUNT, "-z", str(self.mountpoint)]
+        subprocess.run(command, check=False, capture_output=True, timeout=COMMAND_S)
 
     @contextmanager
     def behind_proxy(self) -> Iterator[StoppingProxy]:

@@ -225,11 +225,14 @@ def run_once(name: str, args: argparse.Namespace) -> Figures:
         with seaweed(top) as (store, environment):
             drive = Drive(top, store, environment)
             drive.init()
-            drive.mount()
             try:
-                return SCENARIOS[name](drive, args, seed)
-            finally:
+                drive.mount()
+                figures = SCENARIOS[name](drive, args, seed)
                 drive.umount()
+            except BaseException:
+                drive.give_up()
+                raise
+            return figures
 
 
 def main(arguments: Sequence[str]) -> None:

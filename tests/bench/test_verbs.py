@@ -187,22 +187,34 @@ def test_a_profile_of_which_nothing_came_says_why(
     assert os.listdir(folder) == ["py-spy.log"]
 
 
+LONG_PEERS = ["peers", "small", "--peers", "lucid", "--round-trips", "0", "--files", "100000"]
+LONG_STEPS = ["--steps", "small", "--files", "100000"]
+
+
 @pytest.mark.mount
 @pytest.mark.slow
-def test_who_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
-    given = ["peers", "small", "--peers", "lucid", "--round-trips", "0", "--files", "100000"]
+@pytest.mark.parametrize("is_all", [False, True], ids=["it", "all"])
+@pytest.mark.parametrize("given", [LONG_PEERS, LONG_STEPS], ids=["peers", "steps"])
+def test_who_is_told_to_end_leaves_nothing_behind(
+    tmp_path: Path, given: list[str], is_all: bool
+) -> None:
+    """`is_all`: the signal is for the store and the drive's commands too, as that of `timeout`."""
     with subprocess.Popen(
         [sys.executable, "-m", "bench", *given, "--directory", str(tmp_path)],
         cwd=Path(bench.__file__).resolve().parents[1],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as running:
         # No event tells of a mount that another process makes.
         for _ in range(6000):
             if str(tmp_path) in Path("/proc/mounts").read_text() or running.poll() is not None:
                 break
             time.sleep(LOOK_S)
-        running.send_signal(signal.SIGTERM)
+        if is_all:
+            os.killpg(running.pid, signal.SIGTERM)
+        else:
+            running.send_signal(signal.SIGTERM)
         assert running.wait(120) == 128 + signal.SIGTERM
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
     assert os.listdir(tmp_path) == []
