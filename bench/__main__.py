@@ -272,6 +272,8 @@ def targets(arguments: Sequence[str]) -> None:
     parser.add_argument("results", type=Path)
     path = parser.parse_args(arguments).results
     results = report.load(path)
+    if not report.is_of_peers(path):
+        raise SystemExit(f"bench: {path} is not what ./build.sh bench peers --json wrote.")
     print("\n".join([*report.origin(path), *target_lines(results)]))
 
 

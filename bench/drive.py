@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bench.peer import UNMOUNT, drop_page_cache
+from bench.peer import drop_page_cache, kill, unmount_dead
 
 if TYPE_CHECKING:
     from tests.mount.stopping_proxy import StoppingProxy
@@ -75,21 +73,14 @@ class Drive:
 
     def kill(self) -> None:
         """kill -9 of the daemon; returns when it has gone. The next mount clears its mount away."""
-        pid = self.pid()
-        handle = os.pidfd_open(pid)
-        try:
-            os.kill(pid, signal.SIGKILL)
-            select.select([handle], [], [], COMMAND_S)
-        finally:
-            os.close(handle)
+        kill(self.pid())
 
     def give_up(self) -> None:
         """End the daemon and the mount, whatever state they are in. After a signal that was for all
         of us the store is dead, and an unmount would wait for it."""
         with suppress(OSError, ValueError):
             self.kill()
-        command = [*UNMOUNT, "-z", str(self.mountpoint)]
-        subprocess.run(command, check=False, capture_output=True, timeout=COMMAND_S)
+        unmount_dead(self.mountpoint)
 
     @contextmanager
     def behind_proxy(self) -> Iterator[StoppingProxy]:

@@ -154,13 +154,7 @@ class Peer(ABC):
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 kill(pid)
-        # Whether it is mounted cannot be asked: a mount of the dead answers nothing.
-        subprocess.run(
-            [*UNMOUNT, "-z", str(self.mountpoint)],
-            stderr=subprocess.DEVNULL,
-            check=False,
-            timeout=COMMAND_S,
-        )
+        unmount_dead(self.mountpoint)
 
     def run(self, *command: str, **variables: str) -> str:
         """A command's output. Raises RuntimeError with its last words."""
@@ -191,6 +185,16 @@ class Peer(ABC):
         """Unmount, and wait for the daemon's end."""
         self.run(*UNMOUNT, str(self.mountpoint))
         process.wait(COMMAND_S)
+
+
+def unmount_dead(mountpoint: Path) -> None:
+    """Whether it is mounted cannot be asked: a mount of the dead answers nothing."""
+    subprocess.run(
+        [*UNMOUNT, "-z", str(mountpoint)],
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=COMMAND_S,
+    )
 
 
 def kill(pid: int) -> None:

@@ -281,6 +281,12 @@ def origin(path: Path) -> Iterator[str]:
     yield ""
 
 
+def is_of_peers(path: Path) -> bool:
+    """Whether whole scenarios were measured, which `bench peers` does, and no other command."""
+    words = str(json.loads(path.read_text()).get("command", "peers")).split()
+    return words[:2] != ["./build.sh", "bench"] or "peers" in words[2:3]
+
+
 def _spread(values: list[float]) -> str:
     middle = short(statistics.median(values))
     if len(values) == 1:

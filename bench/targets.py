@@ -240,7 +240,7 @@ def _cpu_per_gb(figures: dict[str, list[float]]) -> list[float]:
 
 def _count(figures: dict[str, list[float]]) -> float:
     """Files, names or reads of each run; 0 where none are counted."""
-    runs = zip(figures.get("per s", ()), figures.get("s", ()), strict=False)
+    runs = zip(figures.get("per s", ()), figures["s"], strict=False)
     return min((float(round(rate * seconds)) for rate, seconds in runs), default=0.0)
 
 

@@ -29,7 +29,13 @@ from lucid.errors import (
 from lucid.filespace.collection import Collection
 from lucid.filespace.due_checkpoint import due_after, hash_of_newest, write_due
 from lucid.filespace.floor_choice import choose_floor
-from lucid.filespace.leftovers import MARGIN_NS, Leftovers, LogEntry, Progress, list_log
+from lucid.filespace.leftovers import (
+    MARGIN_NS,
+    Leftovers,
+    Progress,
+    is_never_cut,
+    list_log,
+)
 from lucid.filespace.repacking import REPACK_BELOW, REPACK_MAX, Repacking
 from lucid.filespace.visiting import Visit
 from lucid.format.change import SegmentRow
@@ -183,7 +189,7 @@ class Collector:
         it is to be compared with it."""
         visit = self._visit
         newest = visit.checkpoints().newest() or 0
-        self._is_whole = _is_whole(self._entries, newest)
+        self._is_whole = is_never_cut(self._entries, newest)
         started, refused = None, list[str]()
         if newest:
             started, refused = visit.begin("state", below=newest)
@@ -403,7 +409,9 @@ class Collector:
 
     def _compare_with_older(self, back: Replica) -> None:
         """Both were folded from one checkpoint, since newer ones are not to be believed. Before it
-        there may be another; if not, the log was cut here, which was compared then."""
+        there may be another; if not, the log was cut here, which was compared then: that it was cut
+        here and that the older ones are gone otherwise cannot be told apart after a cut that was
+        stopped."""
         visit = self._visit
         started, _ = visit.begin("older", below=self._base)
         if started is not None or self._is_whole:
@@ -467,13 +475,6 @@ class Collector:
                 " that a device is still to commit. They are kept until a later floor."
             )
         return leftovers
-
-
-def _is_whole(entries: list[LogEntry], checkpoint: int) -> bool:
-    """Whether the log was never cut, the newest checkpoint being that. One that was may have kept
-    some of its first entries, where the store did not delete all that it was asked to."""
-    first = entries[: max(2, checkpoint)]
-    return all(entry.sequence == number for number, entry in enumerate(first, 1))
 
 
 def _hash_of(replica: Replica, rest: Callable[[], None]) -> EntryRef:

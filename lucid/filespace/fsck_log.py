@@ -11,7 +11,7 @@ from contextlib import closing
 from lucid.errors import DataError, HistoryFork
 from lucid.filespace.fsck_checkpoint import CheckpointCheck
 from lucid.filespace.fsck_report import FsckReport, Progress
-from lucid.filespace.leftovers import LogEntry, list_log
+from lucid.filespace.leftovers import LogEntry, is_never_cut, list_log
 from lucid.filespace.visiting import Visit
 from lucid.format.checkpoint import state_hash
 from lucid.format.names import log_key
@@ -37,8 +37,7 @@ class LogCheck:
         """The state at the end of the log. None: it cannot be had, and `found` says why."""
         entries = list_log(self._visit.store, lambda stage, done, total: None)
         newest = self._visit.checkpoints().newest() or 0
-        # One that was cut may have kept some of its first entries: not every deletion succeeds.
-        if all(entry.sequence == number for number, entry in enumerate(entries[:newest], 1)):
+        if not newest or is_never_cut(entries, newest):
             return self._whole()
         return self._cut(entries)
 

@@ -24,7 +24,7 @@ from lucid.format.names import (
 from lucid.meta.checkpoint_store import CheckpointReader
 from lucid.store.base import ObjectStore
 
-__all__ = ["MARGIN_NS", "Leftovers", "LogEntry", "Progress", "list_log"]
+__all__ = ["MARGIN_NS", "Leftovers", "LogEntry", "Progress", "is_never_cut", "list_log"]
 
 Progress = Callable[[str, int, "int | None"], None]
 """stage, done, total (None while it is not known)."""
@@ -52,6 +52,13 @@ def list_log(store: ObjectStore, report: Progress) -> list[LogEntry]:
             found.append(LogEntry(sequence, info.size, info.modified_ns))
             report("list", len(found), None)
     return sorted(found)
+
+
+def is_never_cut(entries: list[LogEntry], checkpoint: int) -> bool:
+    """Whether a log was never cut, its newest checkpoint being that. One that was may have kept
+    some of its first entries, where the store did not delete all that it was asked to."""
+    first = entries[: max(2, checkpoint)]
+    return all(entry.sequence == number for number, entry in enumerate(first, 1))
 
 
 class Leftovers:

@@ -528,7 +528,10 @@ class _Opening:
             book.adopt(picture.session_position, record)
         self._opened.session = record.session
         replica.set_own_session(record.session)
-        replica.commit_now()  # A crash, and then no store: the session must be known here.
+        # The session, and own ops that the log has brought, which the journal forgets now, must be
+        # known here after a crash, or loss of power, and then no store.
+        replica.commit_now()
+        replica.sync_wal()
         limit = max(picture.limit, 1)
         kept = []
         if picture.limit_position is not None:

@@ -274,7 +274,7 @@ class Recovery:
             return
         for at in stages:
             self._restore(at, self._picture.ops[at][1].op)
-        self._restore(position, rest, rest is not op)
+        self._restore(position, rest)
 
     def _look(self, position: int) -> _Found:
         """Look for the blocks of an op, and seal anew what must be."""
@@ -305,9 +305,10 @@ class Recovery:
     def _is_staged_in_log(self, op_id: int) -> bool:
         return bool(self._parts.replica.state.staged(op_id))
 
-    def _restore(self, position: int, op: Op, is_other: bool = False) -> None:
+    def _restore(self, position: int, op: Op) -> None:
         parts = self._parts
         place, record = self._picture.ops[position]
+        is_other = op is not record.op
         found = self._look(position)
         del self._found[position]
         if found.changes is not changes_of(op):

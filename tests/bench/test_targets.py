@@ -147,3 +147,13 @@ def test_the_verb_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"\n1 of {len(TARGETS) + 1} reached, {len(TARGETS)} not told.\n" in out
     assert "(of 5)" not in out, "it has five runs, and of the others nothing was measured"
     assert max(map(len, out.splitlines())) <= 150
+
+
+def test_what_other_verbs_wrote_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    made = [result("small", "lucid", 0.0, "create", per_s=20.0)]
+    save(path, made, ["./build.sh", "bench", "--steps", "--tiny"])
+    with pytest.raises(SystemExit, match="is not what"):
+        bench.targets([str(path)])
+    save(path, made, ["./build.sh", "bench", "peers", "small"])
+    bench.targets([str(path)])

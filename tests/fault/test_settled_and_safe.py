@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from lucid.filespace import Filespace
-from lucid.store.faulty import FaultPlan
+from lucid.meta.replica import Replica
+from lucid.store.faulty import Fault, FaultPlan
+from tests.filespace.floors import when
 from tests.filespace.spaces import BLOCK, WAIT_S, Space, parts_of, some_bytes
 
 OLD, NEW = some_bytes(1, 3 * BLOCK), some_bytes(2, 3 * BLOCK)
@@ -19,17 +21,15 @@ OLD, NEW = some_bytes(1, 3 * BLOCK), some_bytes(2, 3 * BLOCK)
 class Safe:
     """The replica's files as a disk has them that keeps only what was synced."""
 
-    def __init__(self, space: Space, fs: Filespace, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, space: Space, patch: pytest.MonkeyPatch) -> None:
         self._state = space.state("a")
         self._kept = space.root / "safe"
-        replica = parts_of(fs).replica
         for name in ("sync_wal", "checkpoint_wal"):
-            patch.setattr(replica, name, self._keeping(getattr(replica, name)))
-        assert replica.checkpoint_wal()
+            patch.setattr(Replica, name, self._keeping(getattr(Replica, name)))
 
     def _keeping(self, real: Any) -> Any:
-        def synced() -> Any:
-            done = real()
+        def synced(replica: Replica) -> Any:
+            done = real(replica)
             shutil.rmtree(self._kept, ignore_errors=True)
             self._kept.mkdir()
             self._copy(self._state, self._kept)
@@ -54,10 +54,10 @@ def test_what_was_committed_is_there_offline(
     space: Space, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`when`: there is a change on top of it, from before the power went, or after."""
+    safe = Safe(space, monkeypatch)
     fs = space.connect("a")
     fs.write_bytes("/file", OLD)
     fs.sync(timeout=WAIT_S)
-    safe = Safe(space, fs, monkeypatch)
     expected = NEW if when == "never" else b"changed" + NEW[7:]
     fs.write_bytes("/file", NEW)
     fs.sync(timeout=WAIT_S)
@@ -78,6 +78,29 @@ def test_what_was_committed_is_there_offline(
     fs.sync(timeout=WAIT_S)
     assert sorted(fs.listdir("/")) == ["file", "more"]
     assert fs.read_bytes("/file") == expected
+
+
+def test_what_a_start_found_in_the_log_is_there_offline(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of the store was lost, and the process died: the start hears of the entry."""
+    safe = Safe(space, monkeypatch)
+    fs = space.connect("a")
+    fs.write_bytes("/file", OLD)
+    fs.sync(timeout=WAIT_S)
+    plan = space.plans["a"]
+    plan.script("put", [Fault.LOSE_ANSWER], prefix="log/")
+    plan.script("put", [Fault.REFUSE] * 1000, prefix="log/")
+    fs.write_bytes("/file", NEW[:BLOCK])
+    when(fs, lambda _: any(fault is Fault.LOSE_ANSWER for _, _, fault in plan.happened))
+    space.crash(fs, "a")
+    fs = space.connect("a")
+    parts_of(fs).book.sync()
+    space.crash(fs, "a")
+    safe.power_is_back()
+    plan = FaultPlan()
+    plan.die()
+    assert space.connect("a", plan=plan).stat("/file").size == BLOCK
 
 
 def change(fs: Filespace) -> None:
